@@ -184,7 +184,7 @@ class ElevatorSection(_Section):
     view_size: int = option(0, "c: ids a node keeps. 0: 20, or nodes - 1 where that is less.", low=0, high=1_000_000)
     hub_count: int = option(0, "h: hubs wanted. 0: 5, or a quarter of the nodes where that is less.", low=0, high=1_000_000)
     backward_limit: int = option(100, "Ids in an answer to a backward request at most.", low=1, high=1_000_000)
-    backward_age: int = option(1, "Cycles after which a peer that has not asked again is dropped from the backward list.", low=1, high=1_000_000)
+    backward_age: int = option(5, "Cycles after which a peer that has not asked again is dropped from the backward list.", low=1, high=1_000_000)
     backward_contacts: str = option("hubs", "Who is asked for backward lists: 'hubs', the h most frequent ids; 'view', the c most frequent.", choices=("hubs", "view"))
 
 

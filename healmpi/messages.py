@@ -25,9 +25,9 @@ class Kind(IntEnum):
     BACKWARD_REPLY = 3  # Elevator: these (ids)
     MODEL = 4  # HEAL: a client's model for a hub (vector)
     GLOBAL_MODEL = 5  # HEAL: the global model for a client (vector)
-    GROUP_PROPOSE = 6  # hub group: join me? (ids of the view behind it; number: attempt)
+    GROUP_PROPOSE = 6  # hub group: join me? (number: attempt)
     GROUP_PROMISE = 7  # hub group: yes (number: weight of my average)
-    GROUP_COMMIT = 8  # hub group: this is it (member ids, then their weights; number: epoch)
+    GROUP_COMMIT = 8  # hub group: this is it (member ids, then their weights; number: 2 * epoch + reused)
     GROUP_REDUCTION = 9  # never sent: the reduction's traffic, counted as its point-to-point equivalent
 
 

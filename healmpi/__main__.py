@@ -1,0 +1,8 @@
+"""`python -m healmpi`: the command line."""
+
+import sys
+
+from healmpi.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

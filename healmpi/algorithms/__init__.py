@@ -1,0 +1,1 @@
+"""Learning rules: who trains, who averages what, who takes over what. Pure protocol code, one file each."""

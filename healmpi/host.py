@@ -1,0 +1,321 @@
+"""The host of one rank: drives its nodes through cycles and ticks, and writes down what happened.
+
+In a tick the host hands to each of its nodes what arrived and what has become due, carries out what they decide, trains
+all nodes that want it together, and closes the tick with the other ranks. It knows no algorithm. The rule that
+surprises: the harness's own work (evaluating, auditing, flushing) lies between cycles and is timed apart, so that it
+never counts as the algorithm's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from healmpi import streams
+from healmpi.algorithms.heal import Heal, HealSettings, Round
+from healmpi.audit import recompute
+from healmpi.config import Config
+from healmpi.learning.learner import Learner, TrainJob
+from healmpi.messages import Message
+from healmpi.node import Action, CycleStarted, EnterGroup, GroupAveraged, GroupReport, Node, Step, Train, Trained
+from healmpi.overlay.elevator import Elevator, ElevatorSettings
+from healmpi.recorder import EVALUATION, HARNESS, MESSAGING, WAIT, Recorder
+from healmpi.results.writer import CycleRows, FaultRow, GroupRow
+from healmpi.worlds.faults import Doors, Plan, Strike
+from healmpi.worlds.world import World
+
+AUDIT_BYTES = 8 * 2**20
+"""With results.audit = 'auto', runs whose models together are no larger than this are audited, in bytes."""
+
+LARGEST_COMPLAINT_COUNT = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where the whole run stands, for the person who watches. accuracy: mean over live nodes, nan without evaluation."""
+
+    cycle: int
+    live: int
+    hubs: int
+    accuracy: float
+
+
+Sink = Callable[[CycleRows, list[GroupRow], list[FaultRow]], None]
+
+
+class Host:
+    """One rank's nodes.
+
+    nodes: the hosted ids, a block. learner: None when only the overlay runs. sink: takes each cycle's rows.
+    watch: called on rank 0 after each cycle.
+    """
+
+    def __init__(self, config: Config, world: World, nodes: range, learner: Learner | None, sink: Sink, watch: Callable[[Progress], None]):
+        self._config, self._world, self._learner, self._sink, self._watch = config, world, learner, sink, watch
+        self._hosted = nodes
+        self._plan = Plan(config.faults.events(), config.run.seed)
+        self._recorder = Recorder(nodes, config.elevator.view_size)
+        self._doors = Doors(world.reductions, self._recorder.traffic.shut_out, self._silenced)
+        self._cycle = 0
+        self._incarnation = [0] * config.run.nodes
+        self._live = set(range(config.run.nodes))  # all nodes of the run: every rank knows the plan
+        self._doomed: set[int] = set()  # those that fall silent inside this cycle
+        everybody = range(config.run.nodes)
+        self._nodes = {node: self._make(node, everybody, learner.initial(node) if learner else None) for node in nodes}
+        self._jobs: list[TrainJob] = []
+        self.complaints: list[str] = []
+        self.audited = learner is not None and self._wants_audit()
+
+    def _wants_audit(self) -> bool:
+        small = self._config.run.nodes * self._learner.size * 4 <= AUDIT_BYTES
+        return self._config.results.audit == "on" or (self._config.results.audit == "auto" and small)
+
+    def _make(self, node: int, known, model: np.ndarray | None) -> Node:
+        """A node in its starting state. known: the ids its first view is drawn from."""
+        config, seed, incarnation = self._config, self._config.run.seed, self._incarnation[node]
+        rng = streams.picker(seed, "overlay", node, incarnation)
+        others = [peer for peer in sorted(known) if peer != node]
+        view = rng.sample(others, min(config.elevator.view_size, len(others)))
+        overlay = Elevator(node, _elevator_settings(config), view, rng)
+        if model is None:
+            return Node(node, overlay, None)
+        return Node(node, overlay, Heal(node, _heal_settings(config), overlay, model, streams.picker(seed, "learning", node, incarnation)))
+
+    # The run.
+
+    def run(self) -> None:
+        """All cycles, from the first warm-up cycle to the last."""
+        tick = 0
+        for cycle in range(1 - self._config.run.warmup_cycles, self._config.run.cycles + 1):
+            tick = self._run_cycle(cycle, tick)
+
+    def _run_cycle(self, cycle: int, tick: int) -> int:
+        started = time.perf_counter()
+        self._cycle = cycle
+        learn = self._learner is not None and cycle >= 1
+        self._strike(cycle, tick)
+        end = tick + self._cycle_ticks(learn)
+
+        # The first tick starts all live nodes; nothing is under way between cycles.
+        ticks = 1
+        self._doors.begin_tick(tick)
+        for node in self._standing():
+            self._handle(node, tick, CycleStarted(tick, cycle, learn))
+        closed = self._close(tick, end)
+        while closed.tick < end:
+            ticks += 1
+            self._run_tick(closed.tick, closed.inbox, closed.outcomes)
+            closed = self._close(closed.tick, end)
+        assert not closed.inbox and not closed.outcomes, f"messages under way after cycle {cycle}: {sorted(closed.inbox)}"
+
+        self._end_cycle(cycle, ticks, started)
+        return end
+
+    def _cycle_ticks(self, learn: bool) -> int:
+        overlay_ticks = Elevator.ticks + 1
+        return overlay_ticks + _heal_ticks(self._config) if learn else overlay_ticks
+
+    def _standing(self) -> list[Node]:
+        return [self._nodes[node] for node in self._hosted if node not in self._doors.shut]
+
+    def _close(self, tick: int, end: int):
+        wake = min((node.wake for node in self._standing()), default=end)
+        return self._world.close(tick, min(wake, end))
+
+    # A tick.
+
+    def _run_tick(self, tick: int, inbox: dict[int, list[Message]], outcomes: list) -> None:
+        self._doors.begin_tick(tick)
+        for node, event in outcomes:
+            if node not in self._doors.shut:
+                if isinstance(event, GroupAveraged):
+                    self._recorder.traffic.reduction(node, len(self._nodes[node].rule.group_members), self._learner.size)
+                self._handle(self._nodes[node], tick, event)
+        for identity in self._hosted:
+            node, messages = self._nodes[identity], inbox.get(identity, [])
+            if messages:
+                messages = self._doors.incoming(identity, messages)
+                self._recorder.traffic.accepted(identity, messages)
+            if identity not in self._doors.shut and (messages or node.wake <= tick):
+                self._handle(node, tick, Step(tick, messages))
+        if self._jobs:
+            self._train(tick)
+
+    def _handle(self, node: Node, tick: int, event) -> None:
+        started = time.perf_counter()
+        self._carry_out(node.id, tick, self._doors.outgoing(node.id, tick, node.handle(event)))
+        self._recorder.seconds[self._recorder.index(node.id), MESSAGING] += time.perf_counter() - started
+
+    def _carry_out(self, node: int, tick: int, actions: list[Action]) -> None:
+        send, sent = self._world.send, self._recorder.traffic.sent
+        for action in actions:
+            kind = type(action)
+            if kind is Message:
+                send(action)
+                sent(action)
+            elif kind is Train:
+                self._jobs.append(TrainJob(node, self._incarnation[node], self._cycle, action.model))
+            elif kind is EnterGroup:
+                self._world.reductions.enter(node, action)
+            else:
+                assert kind is GroupReport
+                self._recorder.group(self._cycle, node, action)
+
+    def _train(self, tick: int) -> None:
+        jobs, self._jobs = self._jobs, []
+        for done in self._learner.train(jobs):
+            self._recorder.training(done.node, done.loss, done.seconds)
+            self._handle(self._nodes[done.node], tick, Trained(tick, done.model))
+
+    # Faults.
+
+    def _strike(self, cycle: int, tick: int) -> None:
+        """Carry out what the plan has for the start of this cycle; arm what it has for later in it."""
+        self._live -= self._doomed
+        self._doomed = set()
+        hubs: list[int] = []
+        if self._plan.needs_hubs(cycle):
+            mine = [node.id for node in self._standing() if node.overlay.is_hub()]
+            hubs = [hub for part in self._world.share(mine) for hub in part]
+        strikes = self._plan.strike(cycle, self._live, hubs)
+        for strike in strikes:
+            if strike.kind == "crash":
+                self._crash(strike, tick)
+        # Newcomers learn of nodes that stand after this cycle's crashes.
+        for strike in strikes:
+            if strike.kind == "churn":
+                self._replace(strike.node, tick)
+
+    def _crash(self, strike: Strike, tick: int) -> None:
+        node, at_once = strike.node, strike.point == "start"
+        (self._live.discard if at_once else self._doomed.add)(node)
+        if node not in self._hosted:
+            return
+        if at_once:
+            self._doors.crash(node)
+            self._recorder.fault(self._cycle, tick, node, "crash", "start")
+        else:
+            self._doors.arm(node, strike.point)
+
+    def _replace(self, node: int, tick: int) -> None:
+        self._incarnation[node] += 1
+        if node not in self._hosted:
+            return
+        model = None
+        if self._learner:
+            self._learner.forget(node)
+            fresh = self._config.faults.newcomer_model == "random"
+            model = self._learner.newcomer(node, self._incarnation[node]) if fresh else self._learner.initial(node)
+        self._nodes[node] = self._make(node, self._live, model)
+        self._recorder.fault(self._cycle, tick, node, "churn", f"incarnation {self._incarnation[node]}")
+
+    def _silenced(self, node: int, tick: int, point: str) -> None:
+        self._recorder.fault(self._cycle, tick, node, "crash", point)
+
+    # The end of a cycle.
+
+    def _end_cycle(self, cycle: int, ticks: int, started: float) -> None:
+        for node in self._doors.end_cycle():
+            self._recorder.fault(cycle, -1, node, "crash", "end of cycle")
+        self._world.reductions.end_cycle()
+        evaluated_s = self._evaluate(cycle)
+        self._report(cycle)
+        self._account(started, evaluated_s)
+        self._sink(*self._rows(cycle, ticks))
+
+    def _evaluate(self, cycle: int) -> float:
+        """Judge the live nodes' models if this cycle is one for it; return the seconds it took."""
+        if self._learner is None or not self._evaluates(cycle):
+            return 0.0
+        started = time.perf_counter()
+        standing = self._standing()
+        models = [node.rule.model for node in standing]
+        for node, model, (accuracy, loss) in zip(standing, models, self._learner.evaluate(models), strict=True):
+            self._recorder.evaluated(node.id, accuracy, loss, model)
+        return time.perf_counter() - started
+
+    def _evaluates(self, cycle: int) -> bool:
+        every = self._config.evaluation.every
+        return every > 0 and cycle >= 1 and (cycle % every == 0 or cycle == self._config.run.cycles)
+
+    def _report(self, cycle: int) -> None:
+        """Tell rank 0 how the cycle went: for the person who watches, and for the audit."""
+        standing = self._standing()
+        hubs = sum(node.overlay.is_hub() for node in standing)
+        accuracies = self._recorder.accuracy[~np.isnan(self._recorder.accuracy)]
+        rounds: dict[int, Round] = {}
+        if self.audited and cycle >= 1:
+            rounds = {node: self._nodes[node].rule.round for node in self._hosted if node in self._live}
+        told = self._world.gather((len(standing), hubs, float(accuracies.sum()), len(accuracies), rounds))
+        if told is None:
+            return
+        live, hubs, total, judged = (sum(part[index] for part in told) for index in range(4))
+        self._watch(Progress(cycle, live, hubs, total / judged if judged else float("nan")))
+        if len(self.complaints) < LARGEST_COMPLAINT_COUNT:
+            self.complaints += recompute(cycle, {node: one for part in told for node, one in part[4].items()})
+
+    def _account(self, started: float, evaluated_s: float) -> None:
+        """Split the cycle's wall time; what nothing else claims is the harness's."""
+        recorder, inside = self._recorder, self._world.seconds.take()
+        recorder.group_seconds(self._world.reductions.seconds_of)
+        self._world.reductions.seconds_of.clear()
+        recorder.spread(MESSAGING, inside.messaging)
+        recorder.spread(WAIT, inside.wait)
+        recorder.spread(EVALUATION, evaluated_s)
+        wall_s = time.perf_counter() - started
+        recorder.spread(HARNESS, max(0.0, wall_s - recorder.seconds.sum()))
+
+    def _rows(self, cycle: int, ticks: int) -> tuple[CycleRows, list[GroupRow], list[FaultRow]]:
+        recorder, shut = self._recorder, self._doors.shut
+        nodes = [self._nodes[node] for node in self._hosted]
+        alive = [node.id not in shut for node in nodes]
+        every = self._config.results.views_every
+        groups, faults = recorder.groups, recorder.faults
+        rows = recorder.rows(
+            cycle,
+            ticks,
+            alive=alive,
+            is_hub=[up and node.overlay.is_hub() for up, node in zip(alive, nodes, strict=True)],
+            incarnation=[self._incarnation[node.id] for node in nodes],
+            staleness=[self._staleness(node, cycle) for node in nodes],
+            views=[node.overlay.view for node in nodes] if every and cycle % every == 0 else None,
+        )
+        return rows, groups, faults
+
+    @staticmethod
+    def _staleness(node: Node, cycle: int) -> int:
+        updated = node.rule.updated_in if node.rule is not None else None
+        return -1 if updated is None else cycle - updated
+
+    # The end of the run.
+
+    def finish(self) -> None:
+        """Let the world settle what is open."""
+        self._world.finish()
+
+    def models(self) -> np.ndarray | None:
+        """The hosted nodes' models, float32 [nodes, size]; None when nothing was learnt."""
+        return np.stack([self._nodes[node].rule.model for node in self._hosted]) if self._learner else None
+
+    def digests(self) -> list[str]:
+        """SHA-256 of each hosted node's model; empty when nothing was learnt."""
+        return [hashlib.sha256(self._nodes[node].rule.model).hexdigest() for node in self._hosted] if self._learner else []
+
+
+def _elevator_settings(config: Config) -> ElevatorSettings:
+    section = config.elevator
+    contacts = section.view_size if section.backward_contacts == "view" else section.hub_count
+    return ElevatorSettings(section.view_size, section.hub_count, section.backward_limit, section.backward_age, contacts)
+
+
+def _heal_settings(config: Config) -> HealSettings:
+    section = config.heal
+    return HealSettings(section.fanout, section.weighting == "models", section.delta_ticks, section.group_attempts, config.run.nodes)
+
+
+def _heal_ticks(config: Config) -> int:
+    return Heal.round_ticks(_heal_settings(config))

@@ -1,0 +1,139 @@
+"""One run from a configuration to a finished file: the assembly of all other parts.
+
+    prepare     everything that can be wrong with the input is found here, before any rank starts work
+    execute     the cycles; each rank writes its own part file
+    conclude    rank 0 merges the parts, judges the result and renames it into place
+
+The rule that surprises: nothing here is different for one process and for many. `Ranks` hides whether MPI is there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from healmpi import provenance
+from healmpi.config import Config, ConfigError, to_toml
+from healmpi.host import Host, Progress
+from healmpi.learning import datasets, partition
+from healmpi.results import merge, preflight
+from healmpi.results.writer import PartWriter
+from healmpi.worlds.local import LocalWorld
+from healmpi.worlds.world import World, blocks
+
+if TYPE_CHECKING:
+    from healmpi.learning.learner import Learner
+
+STARTED = time.perf_counter()
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """The processes of this job. mpi: the module worlds.mpi, or None in a process of its own."""
+
+    rank: int = 0
+    size: int = 1
+    mpi: Any = None
+
+    def world(self, nodes: int, model_size: int, timeout_s: float) -> World:
+        """Messages of models of `model_size` floats between all nodes."""
+        return LocalWorld(model_size) if self.mpi is None else self.mpi.MpiWorld(nodes, model_size, timeout_s)
+
+    def refuse_together(self, attempt: Callable[[], Any]) -> Any:
+        """The attempt's value; if it raises ConfigError on any rank, the first rank's error on all of them."""
+        value, error = None, None
+        try:
+            value = attempt()
+        except ConfigError as raised:
+            error = raised
+        errors = [error] if self.mpi is None else self.mpi.share(error)
+        first = next((one for one in errors if one is not None), None)
+        if first is not None:
+            raise first
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A run that can start. parts: each node's training samples, int64 indices; empty when nothing is learnt."""
+
+    config: Config
+    nodes: range
+    learner: Learner | None
+    parts: tuple[np.ndarray, ...]
+    label_counts: np.ndarray | None
+
+
+def prepare(config: Config, ranks: Ranks) -> Prepared:
+    """Load and check everything the run needs on this rank. Raises ConfigError."""
+    nodes = blocks(config.run.nodes, ranks.size)[ranks.rank]
+    if config.run.algorithm == "elevator":
+        return Prepared(config, nodes, None, (), None)
+    data = datasets.load(config.data, config.run.seed)
+    parts = partition.partition(data.train_y, config.data, config.run.nodes, config.run.seed)
+    counts = partition.label_counts(data.train_y, parts, data.classes)
+
+    # torch takes seconds to import: everything that is cheap to refuse has been refused by now.
+    from healmpi.learning.learner import Learner
+
+    learner = Learner(config, data, {node: parts[node] for node in nodes})
+    return Prepared(config, nodes, learner, parts, counts)
+
+
+def execute(prepared: Prepared, ranks: Ranks, out: Path, force: bool, watch: Callable[[Progress], None]) -> Path | None:
+    """Run it. Returns the finished file on rank 0, None elsewhere. Raises ConfigError, StepTimeout, OSError."""
+    config = prepared.config
+    size = prepared.learner.size if prepared.learner else 0
+    ranks.refuse_together(lambda: _check_output(ranks, out, force, preflight.estimate_bytes(config, ranks.size, size)))
+    world = ranks.world(config.run.nodes, size, config.limits.step_timeout_s)
+    writer = _part_writer(prepared, ranks, out)
+    begun = time.perf_counter()
+    host = Host(config, world, prepared.nodes, prepared.learner, writer.append, watch)
+    host.run()
+    host.finish()
+    _finish_part(prepared, writer, host, world, begun)
+    ranks.refuse_together(lambda: None)  # all parts are complete from here on
+    return merge.merge(out, remove_parts=True, force=force) if ranks.rank == 0 else None
+
+
+def _check_output(ranks: Ranks, out: Path, force: bool, needed: int) -> None:
+    if ranks.rank == 0:
+        preflight.check_output(out, force, needed)
+        preflight.prepare_parts(out, force)
+
+
+def _part_writer(prepared: Prepared, ranks: Ranks, out: Path) -> PartWriter:
+    config = prepared.config
+    facts = provenance.collect(
+        world="local" if ranks.mpi is None else "mpi",
+        ranks=ranks.size,
+        seed=config.run.seed,
+        threads=config.learner.threads,
+        mpi_library="none" if ranks.mpi is None else ranks.mpi.library(),
+    )
+    mine = [prepared.parts[node] for node in prepared.nodes] if prepared.parts else None
+    return PartWriter(
+        preflight.part_path(out, ranks.rank), rank=ranks.rank, ranks=ranks.size, nodes=list(prepared.nodes), total_nodes=config.run.nodes,
+        config_json=config.to_json(), config_toml=to_toml(config), config_hash=config.hash(), view_size=config.elevator.view_size,
+        hub_count=config.elevator.hub_count, flush_every=config.results.flush_every, provenance=facts,
+        partition=None if mine is None else (mine, prepared.label_counts[prepared.nodes.start : prepared.nodes.stop]),
+    )  # fmt: skip
+
+
+def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, world: World, begun: float) -> None:
+    facts = provenance.of_rank(prepared.config.learner.threads) | world.facts.counts
+    facts |= {"startup_s": begun - STARTED, "wall_s": time.perf_counter() - begun}
+    writer.finish(
+        model_digests=host.digests(),
+        models=host.models() if prepared.config.results.save_models else None,
+        rank_facts=facts,
+        audit=host.complaints,
+        audited=host.audited,
+        survivors_finished=True,
+    )
+    writer.close()

@@ -1,0 +1,189 @@
+"""A communicator for the current hub group: made, reused, abandoned, buried, freed.
+
+`MPI_Comm_create_group` involves only the members' ranks and blocks until all of them are there; they are, since the
+group was agreed on by point-to-point messages before (algorithms/heal.py) and a rank keeps its nodes' promises even when
+they have fallen silent. The average is bandwidth-optimal and its order is fixed: every rank gets one slice of all
+members' vectors (Ialltoallv), adds it up in node order, and the averaged slices are gathered (Iallgatherv). That moves
+2 (r - 1) / r of a vector in and out of each of r ranks, as a ring allreduce does, and gives the same bits on any layout.
+
+The rule that surprises: a communicator with an unfinished collective must never be freed (Open MPI crashes). An
+abandoned one goes to the graveyard together with its buffers and is freed only when its last request has completed.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+from mpi4py import MPI
+
+from healmpi.algorithms.averaging import mean_in_order
+from healmpi.worlds.reductions import Reduction, Stage
+from healmpi.worlds.world import Facts
+
+SETTLE_S = 10.0
+"""How long `close` waits for abandoned collectives to complete; what is left then is never freed."""
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """The collectives of one reduction and all buffers they use. bounds: slice limits, one more than ranks."""
+
+    comm: MPI.Intracomm | None
+    bounds: list[int]
+    requests: list[MPI.Request] = field(default_factory=list)
+    buffers: list[np.ndarray] = field(default_factory=list)
+    received: np.ndarray | None = None
+    mean: np.ndarray | None = None
+
+
+@dataclass(slots=True)
+class _Communicator:
+    comm: MPI.Intracomm
+    used_in: int
+
+
+class HubGroupBackend:
+    """Owns every hub communicator of this rank. comm: the parent, for nothing else than making groups."""
+
+    def __init__(self, comm: MPI.Intracomm, facts: Facts):
+        self._parent, self._facts = comm, facts
+        self._parent_group = comm.Get_group()
+        self._rank = comm.Get_rank()
+        self._communicators: dict[int, _Communicator] = {}
+        self._graveyard: list[_Exchange] = []
+        self._cycles = 0
+
+    # What Reductions calls.
+
+    def prepare(self, reduction: Reduction, size: int) -> None:
+        ranks = len(reduction.ranks)
+        bounds = [index * size // ranks for index in range(ranks + 1)]
+        comm = self._communicator(reduction) if ranks > 1 else None
+        reduction.handle = _Exchange(comm, bounds)
+
+    def _communicator(self, reduction: Reduction) -> MPI.Intracomm:
+        known = self._communicators.get(reduction.epoch)
+        if known is not None:
+            known.used_in = self._cycles
+            self._facts.add("communicators_reused")
+            return known.comm
+        assert not reduction.reused, f"the communicator of group {reduction.epoch} is gone"
+        group = self._parent_group.Incl(reduction.ranks)
+        comm = self._parent.Create_group(group, tag=reduction.epoch % 32768)
+        group.Free()
+        self._communicators[reduction.epoch] = _Communicator(comm, self._cycles)
+        self._facts.add("communicators_created")
+        return comm
+
+    def scatter(self, reduction: Reduction) -> None:
+        if reduction.handle.comm is not None:
+            self._start_scatter(reduction, [reduction.vectors[member] for member in reduction.hosted])
+
+    def gather(self, reduction: Reduction) -> None:
+        exchange: _Exchange = reduction.handle
+        if exchange.comm is None:
+            exchange.mean = mean_in_order([reduction.vectors[member] for member in reduction.members], reduction.weights)
+            return
+        exchange.requests.pop().Wait()  # it ends: every rank of the group has started its part
+        rows = exchange.received.reshape(len(reduction.members), -1)
+        self._start_gather(reduction, mean_in_order(list(rows), reduction.weights))
+
+    def result(self, reduction: Reduction) -> np.ndarray | None:
+        exchange: _Exchange = reduction.handle
+        if exchange.comm is not None:
+            exchange.requests.pop().Wait()  # it ends: every rank of the group has started its part
+        if exchange.mean is None or sum(reduction.weights) == 0:
+            return None
+        exchange.mean.flags.writeable = False
+        return exchange.mean
+
+    def abandon(self, reduction: Reduction) -> None:
+        exchange: _Exchange = reduction.handle
+        self._facts.add("reductions_abandoned")
+        if exchange.comm is None:
+            return
+        # The others have started this collective and would never see it complete: take part, with nothing.
+        if not reduction.complete and reduction.stage is Stage.SCATTER:
+            size = exchange.bounds[-1]
+            self._start_scatter(reduction, [np.zeros(size, np.float32)] * len(reduction.hosted))
+        elif not reduction.complete:
+            self._start_gather(reduction, None)
+        del self._communicators[reduction.epoch]
+        self._graveyard.append(exchange)
+
+    def end_cycle(self) -> None:
+        """Free the communicators that this cycle and the one before did not use, and the dead that are at rest."""
+        self._cycles += 1
+        for epoch, known in list(self._communicators.items()):
+            if known.used_in < self._cycles - 1:
+                self._free(known.comm)
+                del self._communicators[epoch]
+        self._reap()
+
+    def close(self) -> None:
+        """Release everything; wait at most SETTLE_S for abandoned collectives."""
+        deadline = time.monotonic() + SETTLE_S
+        self._reap()
+        while self._graveyard and time.monotonic() < deadline:
+            time.sleep(0.001)
+            self._reap()
+        self._facts.add("communicators_left", len(self._graveyard))
+        for known in self._communicators.values():
+            self._free(known.comm)
+        self._communicators.clear()
+        self._parent_group.Free()
+
+    # The collectives.
+
+    def _start_scatter(self, reduction: Reduction, vectors: list[np.ndarray]) -> None:
+        exchange: _Exchange = reduction.handle
+        bounds = exchange.bounds
+        lengths = [high - low for low, high in zip(bounds, bounds[1:], strict=False)]
+        hosted = len(reduction.hosted)
+        if hosted == 1:
+            send, send_counts = vectors[0], lengths
+        else:
+            send = np.concatenate([vector[low:high] for low, high in zip(bounds, bounds[1:], strict=False) for vector in vectors])
+            send_counts = [hosted * length for length in lengths]
+
+        # A rank hosts a block of consecutive ids, so that what comes from ascending ranks is in ascending node order.
+        own = lengths[reduction.ranks.index(self._rank)]
+        receive_counts = [count * own for count in reduction.members_at]
+        exchange.received = np.empty(len(reduction.members) * own, np.float32)
+        exchange.buffers += [send, exchange.received]
+        exchange.requests.append(
+            exchange.comm.Ialltoallv(
+                [send, (send_counts, _offsets(send_counts)), MPI.FLOAT],
+                [exchange.received, (receive_counts, _offsets(receive_counts)), MPI.FLOAT],
+            )
+        )
+
+    def _start_gather(self, reduction: Reduction, part: np.ndarray | None) -> None:
+        exchange: _Exchange = reduction.handle
+        bounds = exchange.bounds
+        lengths = [high - low for low, high in zip(bounds, bounds[1:], strict=False)]
+        if part is None:
+            part = np.zeros(lengths[reduction.ranks.index(self._rank)], np.float32)
+        exchange.mean = np.empty(bounds[-1], np.float32)
+        exchange.buffers += [part, exchange.mean]
+        exchange.requests.append(
+            exchange.comm.Iallgatherv([part, len(part), MPI.FLOAT], [exchange.mean, (lengths, bounds[:-1]), MPI.FLOAT])
+        )
+
+    # The graveyard.
+
+    def _reap(self) -> None:
+        resting = [exchange for exchange in self._graveyard if MPI.Request.Testall(exchange.requests)]
+        for exchange in resting:
+            self._free(exchange.comm)
+            self._graveyard.remove(exchange)
+
+    def _free(self, comm: MPI.Intracomm) -> None:
+        comm.Free()
+        self._facts.add("communicators_freed")
+
+
+def _offsets(counts: list[int]) -> list[int]:
+    return [sum(counts[:index]) for index in range(len(counts))]

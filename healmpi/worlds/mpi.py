@@ -1,0 +1,199 @@
+"""The MPI world: nodes in blocks on the ranks of COMM_WORLD, every protocol message one MPI message.
+
+A tick is closed by a sparse non-blocking consensus (NBX: Hoefler, Siebert, Lumsdaine, PPoPP 2010): nobody knows how many
+messages will come, so each rank receives until all have entered a non-blocking reduction, and enters it itself once its
+own messages have been received. Only the last message to a rank in a tick is sent synchronously: MPI keeps the order
+between two ranks, so when it has been matched, all before it have. The reduction carries the next tick.
+
+The harness has communicators of its own: one for the consensus and the gathering of results, one for making hub groups.
+The rule that surprises: a waiting rank sleeps. With more ranks than cores a rank that spins takes the core from those
+that train.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import mpi4py
+import numpy as np
+
+# One thread calls MPI: without this MPI takes locks for every call.
+mpi4py.rc.thread_level = "funneled"
+# MPICH spins without end when ranks share a core (docs/algorithms.md, "MPI"); harmless where it has a core of its own.
+os.environ.setdefault("MPIR_CVAR_CH4_PROGRESS_THROTTLE", "true")
+os.environ.setdefault("MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT", "1")
+
+from mpi4py import MPI  # noqa: E402
+
+from healmpi.messages import Message  # noqa: E402
+from healmpi.worlds.hub_group import HubGroupBackend  # noqa: E402
+from healmpi.worlds.reductions import Notice, Reductions  # noqa: E402
+from healmpi.worlds.wire import decode, encode  # noqa: E402
+from healmpi.worlds.world import Closed, Facts, Seconds, StepTimeout, blocks, by_source  # noqa: E402
+
+NOTICE = 255
+"""Kind of the harness's own message in a step: a rank's notice on a reduction. Never counted as protocol traffic."""
+
+SPINS_ALONE, SPINS_SHARED = 2000, 20
+NAP_S, LONGEST_NAP_S = 20e-6, 1e-3
+
+
+class MpiWorld:
+    """This rank's access to the others. model_size: floats in a model. timeout_s: longest wait for a step to close."""
+
+    def __init__(self, nodes: int, model_size: int, timeout_s: float):
+        self._protocol, self._harness, groups = (MPI.COMM_WORLD.Dup() for _ in range(3))
+        self._groups_parent = groups
+        self.rank, self.size = self._protocol.Get_rank(), self._protocol.Get_size()
+        self.seconds, self.facts = Seconds(), Facts()
+        self._rank_of = [rank for rank, block in enumerate(blocks(nodes, self.size)) for _ in block]
+        self._backend = HubGroupBackend(groups, self.facts)
+        self.reductions = Reductions(self.rank, model_size, self._rank_of.__getitem__, self._backend)
+        self._timeout_s = timeout_s
+        self._spins = SPINS_SHARED if _cores_are_shared() else SPINS_ALONE
+        self._step = 0
+        self._inbox: dict[int, list[Message]] = {}
+        self._notices: list[Notice] = []
+        self._held: dict[int, Any] = {}  # rank -> the last buffer for it in this tick, not yet sent
+        self._sent: list[MPI.Request] = []
+        self._sent_any = False
+
+    # Sending.
+
+    def send(self, message: Message) -> None:
+        rank = self._rank_of[message[2]]
+        self._sent_any = True
+        if rank == self.rank:
+            self._inbox.setdefault(message[2], []).append(message)
+        else:
+            self._post(rank, encode(message))
+
+    def _post(self, rank: int, buffer: bytes | np.ndarray) -> None:
+        # The one before is sent now, this one is held back: the last of the tick must go synchronously.
+        before = self._held.get(rank)
+        self._held[rank] = buffer
+        if before is not None:
+            self._sent.append(self._protocol.Isend([before, MPI.BYTE], dest=rank, tag=self._step & 1))
+
+    # Closing a tick.
+
+    def close(self, tick: int, wake: int) -> Closed:
+        notices = self.reductions.begin_close()
+        started = time.perf_counter()
+        for notice in notices:
+            self._post(notice.rank, encode(Message(NOTICE, self.rank, notice.rank, int(notice.complete), tick, None, notice.epoch)))
+        tag = self._step & 1
+        last = [self._protocol.Issend([buffer, MPI.BYTE], dest=rank, tag=tag) for rank, buffer in self._held.items()]
+        under_way = self._sent_any or bool(self._held) or self.reductions.busy()
+        self.seconds.messaging += time.perf_counter() - started
+
+        following = self._agree(last, tag, tick + 1 if under_way else wake)
+
+        started = time.perf_counter()
+        # These end: the consensus says that every message has been matched, and its receiver is taking it in.
+        MPI.Request.Waitall(self._sent)
+        self._sent.clear()
+        self._held.clear()
+        self._sent_any = False
+        self._step += 1
+        inbox = {target: by_source(messages) for target, messages in self._inbox.items()}
+        received, self._inbox, self._notices = self._notices, {}, []
+        self.seconds.harness += time.perf_counter() - started
+        return Closed(following, inbox, self.reductions.end_close(following, received))
+
+    def _agree(self, last: list[MPI.Request], tag: int, proposal: int) -> int:
+        """Receive until every rank's messages of this step have been received; return the earliest proposal."""
+        mine, earliest = np.array([proposal], np.int64), np.empty(1, np.int64)
+        consensus: MPI.Request | None = None
+        begun = idle_since = time.perf_counter()
+        idle, nap = 0, NAP_S
+        while True:
+            if self._receive_all(tag):
+                idle, nap = 0, NAP_S
+                idle_since = time.perf_counter()
+            if consensus is None:
+                if MPI.Request.Testall(last):
+                    consensus = self._harness.Iallreduce(mine, earliest, op=MPI.MIN)
+            elif consensus.Test():
+                # Nothing can have come since the last look: all messages were matched before anybody could finish.
+                self.seconds.wait += time.perf_counter() - idle_since
+                return int(earliest[0])
+            idle += 1
+            if idle > self._spins:
+                self._check_deadline(begun)
+                time.sleep(nap)
+                nap = min(2 * nap, LONGEST_NAP_S)
+
+    def _check_deadline(self, begun: float) -> None:
+        if time.perf_counter() - begun > self._timeout_s:
+            raise StepTimeout(
+                f"rank {self.rank} has waited {self._timeout_s:g} s for the others to close a step: "
+                "a rank hangs, or one trains longer than limits.step_timeout_s allows"
+            )
+
+    def _receive_all(self, tag: int) -> bool:
+        """Take in whatever is there; say whether anything was."""
+        protocol, status = self._protocol, MPI.Status()
+        probe = protocol.Improbe(MPI.ANY_SOURCE, tag, status)
+        if probe is None:
+            return False
+        started = time.perf_counter()
+        while probe is not None:
+            buffer = np.empty(status.Get_count(MPI.BYTE), np.uint8)
+            probe.Recv([buffer, MPI.BYTE])
+            self._take(decode(buffer))
+            probe = protocol.Improbe(MPI.ANY_SOURCE, tag, status)
+        self.seconds.messaging += time.perf_counter() - started
+        return True
+
+    def _take(self, message: Message) -> None:
+        if message[0] == NOTICE:
+            self._notices.append(Notice(message.source, message.number, bool(message.cycle)))
+        else:
+            self._inbox.setdefault(message[2], []).append(message)
+
+    # The harness's plane.
+
+    def gather(self, value: Any) -> list[Any] | None:
+        return self._harness.gather(value, root=0)
+
+    def share(self, value: Any) -> list[Any]:
+        return self._harness.allgather(value)
+
+    def finish(self) -> None:
+        # Every close has received all that was sent, so only the hub groups can have something open.
+        self._backend.close()
+        self._harness.Barrier()
+        for comm in (self._protocol, self._harness, self._groups_parent):
+            comm.Free()
+
+
+def _cores_are_shared() -> bool:
+    """Whether this machine has more ranks than cores they may run on."""
+    local = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
+    masks = local.allgather(sorted(os.sched_getaffinity(0)))
+    ranks = local.Get_size()
+    local.Free()
+    return ranks > len({core for mask in masks for core in mask})
+
+
+def library() -> str:
+    """The MPI library's name and version, one line."""
+    return MPI.Get_library_version().split(",")[0].split("\n")[0].strip()
+
+
+def abort(code: int) -> None:
+    """End the whole job now."""
+    MPI.COMM_WORLD.Abort(code)
+
+
+def place() -> tuple[int, int]:
+    """This process's rank and the number of ranks."""
+    return MPI.COMM_WORLD.Get_rank(), MPI.COMM_WORLD.Get_size()
+
+
+def share(value: Any) -> list[Any]:
+    """All ranks' values on every rank, before there is a world."""
+    return MPI.COMM_WORLD.allgather(value)
