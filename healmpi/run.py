@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from healmpi import provenance
+from healmpi import allocator, provenance
 from healmpi.config import Config, ConfigError, to_toml
 from healmpi.host import Host, Progress
 from healmpi.learning import datasets, partition
@@ -71,6 +71,7 @@ class Prepared:
 
 def prepare(config: Config, ranks: Ranks) -> Prepared:
     """Load and check everything the run needs on this rank. Raises ConfigError."""
+    allocator.keep_freed_memory()
     nodes = blocks(config.run.nodes, ranks.size)[ranks.rank]
     if config.run.algorithm == "elevator":
         return Prepared(config, nodes, None, (), None)

@@ -12,7 +12,7 @@ ROOT = Path(healmpi.__file__).parent
 LAYERS = [  # from the top; a module may import from its own layer and from those below
     {"cli", "__main__", "suite"},
     {"run"},
-    {"host", "recorder", "audit", "provenance"},
+    {"host", "recorder", "audit", "provenance", "allocator"},
     {"worlds", "learning", "results"},
     {"algorithms", "overlay"},
     {"node"},

@@ -6,8 +6,8 @@ own messages have been received. Only the last message to a rank in a tick is se
 between two ranks, so when it has been matched, all before it have. The reduction carries the next tick.
 
 The harness has communicators of its own: one for the consensus and the gathering of results, one for making hub groups.
-The rule that surprises: a waiting rank sleeps. With more ranks than cores a rank that spins takes the core from those
-that train.
+The rule that surprises: a waiting rank yields its core and soon sleeps. With more ranks than cores a rank that spins
+takes the core from those that train.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ from healmpi.worlds.world import Closed, Facts, Seconds, StepTimeout, blocks, by
 NOTICE = 255
 """Kind of the harness's own message in a step: a rank's notice on a reduction. Never counted as protocol traffic."""
 
-SPINS_ALONE, SPINS_SHARED = 2000, 20
+POLLS, YIELDS = 2000, 100
+"""Looks in vain before a rank naps: with a core of its own, and, yielding the core each time, with a shared one."""
+
 NAP_S, LONGEST_NAP_S = 20e-6, 1e-3
 
 
@@ -52,7 +54,7 @@ class MpiWorld:
         self._backend = HubGroupBackend(groups, self.facts)
         self.reductions = Reductions(self.rank, model_size, self._rank_of.__getitem__, self._backend)
         self._timeout_s = timeout_s
-        self._spins = SPINS_SHARED if _cores_are_shared() else SPINS_ALONE
+        self._shared = _cores_are_shared()
         self._step = 0
         self._inbox: dict[int, list[Message]] = {}
         self._notices: list[Notice] = []
@@ -121,7 +123,9 @@ class MpiWorld:
                 self.seconds.wait += time.perf_counter() - idle_since
                 return int(earliest[0])
             idle += 1
-            if idle > self._spins:
+            if self._shared and idle <= YIELDS:
+                os.sched_yield()
+            elif self._shared or idle > POLLS:
                 self._check_deadline(begun)
                 time.sleep(nap)
                 nap = min(2 * nap, LONGEST_NAP_S)
