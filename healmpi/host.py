@@ -12,6 +12,7 @@ import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from healmpi import streams
 from healmpi.algorithms.heal import Heal, HealSettings, Round
 from healmpi.audit import recompute
 from healmpi.config import Config
-from healmpi.learning.learner import Learner, TrainJob
+from healmpi.learning.jobs import TrainJob
 from healmpi.messages import Message
 from healmpi.node import Action, CycleStarted, EnterGroup, GroupAveraged, GroupReport, Node, Step, Train, Trained
 from healmpi.overlay.elevator import Elevator, ElevatorSettings
@@ -27,6 +28,9 @@ from healmpi.recorder import EVALUATION, HARNESS, MESSAGING, WAIT, Recorder
 from healmpi.results.writer import CycleRows, FaultRow, GroupRow
 from healmpi.worlds.faults import Doors, Plan, Strike
 from healmpi.worlds.world import World
+
+if TYPE_CHECKING:
+    from healmpi.learning.learner import Learner
 
 AUDIT_BYTES = 8 * 2**20
 """With results.audit = 'auto', runs whose models together are no larger than this are audited, in bytes."""
@@ -222,21 +226,20 @@ class Host:
         for node in self._doors.end_cycle():
             self._recorder.fault(cycle, -1, node, "crash", "end of cycle")
         self._world.reductions.end_cycle()
-        evaluated_s = self._evaluate(cycle)
+        observed = time.perf_counter()
+        self._evaluate(cycle)
         self._report(cycle)
-        self._account(started, evaluated_s)
+        self._account(started, time.perf_counter() - observed)
         self._sink(*self._rows(cycle, ticks))
 
-    def _evaluate(self, cycle: int) -> float:
-        """Judge the live nodes' models if this cycle is one for it; return the seconds it took."""
+    def _evaluate(self, cycle: int) -> None:
+        """Judge the live nodes' models if this cycle is one for it."""
         if self._learner is None or not self._evaluates(cycle):
-            return 0.0
-        started = time.perf_counter()
+            return
         standing = self._standing()
         models = [node.rule.model for node in standing]
         for node, model, (accuracy, loss) in zip(standing, models, self._learner.evaluate(models), strict=True):
             self._recorder.evaluated(node.id, accuracy, loss, model)
-        return time.perf_counter() - started
 
     def _evaluates(self, cycle: int) -> bool:
         every = self._config.evaluation.every
@@ -250,6 +253,8 @@ class Host:
         rounds: dict[int, Round] = {}
         if self.audited and cycle >= 1:
             rounds = {node: self._nodes[node].rule.round for node in self._hosted if node in self._live}
+        # Ranks that had less to evaluate wait here, not in the next cycle, where it would count as the algorithm's.
+        self._world.meet()
         told = self._world.gather((len(standing), hubs, float(accuracies.sum()), len(accuracies), rounds))
         if told is None:
             return
@@ -258,14 +263,14 @@ class Host:
         if len(self.complaints) < LARGEST_COMPLAINT_COUNT:
             self.complaints += recompute(cycle, {node: one for part in told for node, one in part[4].items()})
 
-    def _account(self, started: float, evaluated_s: float) -> None:
+    def _account(self, started: float, observed_s: float) -> None:
         """Split the cycle's wall time; what nothing else claims is the harness's."""
         recorder, inside = self._recorder, self._world.seconds.take()
         recorder.group_seconds(self._world.reductions.seconds_of)
         self._world.reductions.seconds_of.clear()
         recorder.spread(MESSAGING, inside.messaging)
         recorder.spread(WAIT, inside.wait)
-        recorder.spread(EVALUATION, evaluated_s)
+        recorder.spread(EVALUATION, observed_s)
         wall_s = time.perf_counter() - started
         recorder.spread(HARNESS, max(0.0, wall_s - recorder.seconds.sum()))
 

@@ -135,7 +135,7 @@ class Rule(Protocol):
 class Node:
     """One participant. wake: the next tick in which it must be called even if nothing arrives."""
 
-    __slots__ = ("id", "overlay", "rule", "wake", "_start", "_cycle", "_offset", "_learns")
+    __slots__ = ("_cycle", "_learns", "_offset", "_start", "id", "overlay", "rule", "wake")
 
     def __init__(self, node: int, overlay: Overlay, rule: Rule | None):
         self.id, self.overlay, self.rule = node, overlay, rule

@@ -14,7 +14,8 @@ import numpy as np
 
 def _key(seed: int, purpose: str, numbers: tuple[int, ...]) -> np.random.SeedSequence:
     # crc32 gives each purpose a stable number: Python's own hash of a text differs between processes.
-    return np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), *numbers])
+    # The count is part of the key: SeedSequence takes trailing zeros for nothing, so (1,) and (1, 0) would be one stream.
+    return np.random.SeedSequence([seed, zlib.crc32(purpose.encode()), len(numbers), *numbers])
 
 
 def generator(seed: int, purpose: str, *numbers: int) -> np.random.Generator:

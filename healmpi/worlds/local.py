@@ -65,6 +65,9 @@ class LocalWorld:
         self._inbox = {}
         return Closed(following, inbox, outcomes)
 
+    def meet(self) -> None:
+        pass
+
     def gather(self, value: Any) -> list[Any]:
         return [value]
 

@@ -109,33 +109,24 @@ class MpiWorld:
         """Receive until every rank's messages of this step have been received; return the earliest proposal."""
         mine, earliest = np.array([proposal], np.int64), np.empty(1, np.int64)
         consensus: MPI.Request | None = None
-        begun = idle_since = time.perf_counter()
-        idle, nap = 0, NAP_S
+        patience = _Patience(self._shared, self._timeout_s, self.rank)
+        begun, moved_before = time.perf_counter(), self.seconds.messaging
         while True:
             if self._receive_all(tag):
-                idle, nap = 0, NAP_S
-                idle_since = time.perf_counter()
+                patience.renew()
             if consensus is None:
                 if MPI.Request.Testall(last):
                     consensus = self._harness.Iallreduce(mine, earliest, op=MPI.MIN)
             elif consensus.Test():
                 # Nothing can have come since the last look: all messages were matched before anybody could finish.
-                self.seconds.wait += time.perf_counter() - idle_since
+                self.seconds.wait += time.perf_counter() - begun - (self.seconds.messaging - moved_before)
                 return int(earliest[0])
-            idle += 1
-            if self._shared and idle <= YIELDS:
-                os.sched_yield()
-            elif self._shared or idle > POLLS:
-                self._check_deadline(begun)
-                time.sleep(nap)
-                nap = min(2 * nap, LONGEST_NAP_S)
+            patience.rest()
 
-    def _check_deadline(self, begun: float) -> None:
-        if time.perf_counter() - begun > self._timeout_s:
-            raise StepTimeout(
-                f"rank {self.rank} has waited {self._timeout_s:g} s for the others to close a step: "
-                "a rank hangs, or one trains longer than limits.step_timeout_s allows"
-            )
+    def meet(self) -> None:
+        barrier, patience = self._harness.Ibarrier(), _Patience(self._shared, self._timeout_s, self.rank)
+        while not barrier.Test():
+            patience.rest()
 
     def _receive_all(self, tag: int) -> bool:
         """Take in whatever is there; say whether anything was."""
@@ -172,6 +163,36 @@ class MpiWorld:
         self._harness.Barrier()
         for comm in (self._protocol, self._harness, self._groups_parent):
             comm.Free()
+
+
+class _Patience:
+    """How a rank waits: it looks again and again, then yields or naps between looks, and gives up at the deadline."""
+
+    def __init__(self, shared: bool, timeout_s: float, rank: int):
+        self._shared, self._timeout_s, self._rank = shared, timeout_s, rank
+        self._begun = time.perf_counter()
+        self.renew()
+
+    def renew(self) -> None:
+        """Something has come: look eagerly again."""
+        self._looks, self._nap_s = 0, NAP_S
+
+    def rest(self) -> None:
+        """Between two looks. Raises StepTimeout."""
+        self._looks += 1
+        if self._shared and self._looks <= YIELDS:
+            os.sched_yield()
+        elif self._shared or self._looks > POLLS:
+            self._check_deadline()
+            time.sleep(self._nap_s)
+            self._nap_s = min(2 * self._nap_s, LONGEST_NAP_S)
+
+    def _check_deadline(self) -> None:
+        if time.perf_counter() - self._begun > self._timeout_s:
+            raise StepTimeout(
+                f"rank {self._rank} has waited {self._timeout_s:g} s for the others to close a step: "
+                "a rank hangs, or one trains longer than limits.step_timeout_s allows"
+            )
 
 
 def _cores_are_shared() -> bool:

@@ -70,6 +70,9 @@ class World(Protocol):
     def close(self, tick: int, wake: int) -> Closed:
         """End the tick on all ranks. wake: the earliest tick in which a node of this rank must act. Raises StepTimeout."""
 
+    def meet(self) -> None:
+        """Wait until all ranks are here, leaving the core to those that still work. Raises StepTimeout."""
+
     def gather(self, value: Any) -> list[Any] | None:
         """All ranks' values on rank 0, in rank order; None elsewhere."""
 

@@ -1,0 +1,1 @@
+"""Learning: data sets, who holds which part of them, networks, and training on flat vectors."""

@@ -1,0 +1,30 @@
+"""What is handed to the learner and what comes back; apart from it, since importing torch takes seconds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class TrainJob(NamedTuple):
+    """One node's work in one cycle. model: float32 [size], never changed here."""
+
+    node: int
+    incarnation: int
+    cycle: int
+    model: np.ndarray
+
+
+class Trained(NamedTuple):
+    """What came of a job.
+
+    model: a new float32 [size], not writeable. loss: mean over the steps' batch means, before each step; may be nan or inf.
+    samples: how many samples the steps took, repetitions included. seconds: wall time of the job.
+    """
+
+    node: int
+    model: np.ndarray
+    loss: float
+    samples: int
+    seconds: float

@@ -1,0 +1,219 @@
+"""The learner: trains and evaluates the models of all nodes that one rank hosts.
+
+Source: minibatch SGD as in FedAvg's ClientUpdate (McMahan et al. 2017, algorithm 1), and Adam (Kingma, Ba 2015), whose state
+stays with the node (heal.md section 5).
+
+One network serves all nodes: a node's numbers are copied into its vector, trained, and copied out. That makes a result's bits
+independent of where a vector lies in memory, of the other nodes on the rank and of the order of jobs; random numbers belong to
+the node, its incarnation and the cycle.
+
+The rule that surprises: torch's default generator is seeded anew before each job, for dropout, and is left at a random place.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from healmpi import streams
+from healmpi.config import Config, LearnerSection
+from healmpi.learning import models
+from healmpi.learning.datasets import Dataset
+from healmpi.learning.jobs import Trained, TrainJob
+
+EVALUATION_BATCH = 1000
+GATHERED_BATCHES = 8
+
+
+class _Shard(NamedTuple):
+    """x: float32 [samples, *input_shape], scaled. y: int64 [samples]."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+
+
+class Learner:
+    """Training and evaluation on one rank.
+
+    size: length of a model vector.
+    """
+
+    def __init__(self, config: Config, dataset: Dataset, shards: Mapping[int, np.ndarray]):
+        """config: resolved. shards: indices into the training part, int64 and not empty, for each hosted node.
+
+        Sets the number of torch's threads in this process. Raises ConfigError when the model does not fit the data.
+        """
+        torch.set_num_threads(config.learner.threads)
+        self._config = config
+        self._dataset = dataset
+        self._shards = {node: _shard(dataset, indices) for node, indices in shards.items()}
+        self._flat = self._draw(streams.whole(config.run.seed, "init common"))
+        self._common = _frozen_copy(self._flat.vector.numpy())
+        self._work = self._flat.vector.numpy()
+        self._optimizer = _optimizer(config.learner, self._flat)
+        self._step = _bare_step(self._optimizer)
+        self._states: dict[int, tuple[int, dict[str, Any]]] = {}
+        self.size = self._flat.size
+
+    def initial(self, node: int) -> np.ndarray:
+        """The model that `node` starts with: float32 [size], not writeable; the same for all when model.initial is 'common'."""
+        return self._common if self._config.model.initial == "common" else self.newcomer(node, 0)
+
+    def newcomer(self, node: int, incarnation: int) -> np.ndarray:
+        """A random model of that incarnation's own: float32 [size], not writeable."""
+        seed = streams.whole(self._config.run.seed, "init", node, incarnation)
+        return _frozen_copy(self._draw(seed).vector.numpy())
+
+    def forget(self, node: int) -> None:
+        """Drop the node's optimizer state, if any."""
+        self._states.pop(node, None)
+
+    def train(self, jobs: Sequence[TrainJob]) -> list[Trained]:
+        """Train each job's model on its node's shard; results in the order of the jobs. Raises KeyError on a node not hosted."""
+        if not self._flat.module.training:
+            self._flat.module.train()
+        return [self._train_one(job) for job in jobs]
+
+    def evaluate(self, vectors: Sequence[np.ndarray]) -> list[tuple[float, float]]:
+        """Accuracy and mean loss of each model on the whole test set. vectors: float32 [size] each; equal ones cost once."""
+        distinct, places = _distinct(list(vectors))
+        correct, loss = np.zeros(len(distinct), np.int64), np.zeros(len(distinct))
+        samples = len(self._dataset.test_y)
+        self._flat.module.eval()
+        with torch.no_grad():
+            # Batches outside, models inside: a batch is scaled once, and never more than one is held as floats.
+            for first in range(0, samples, EVALUATION_BATCH):
+                batch = _shard_of(self._dataset, self._dataset.test_x, self._dataset.test_y, slice(first, first + EVALUATION_BATCH))
+                for row, vector in enumerate(distinct):
+                    self._load(vector)
+                    hits, total = self._judge(batch)
+                    correct[row] += hits
+                    loss[row] += total
+        return [(float(correct[row] / samples), float(loss[row] / samples)) for row in places]
+
+    def _draw(self, seed: int) -> models.FlatModel:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return models.FlatModel(models.build(self._config.model, self._dataset.input_shape, self._dataset.classes))
+
+    def _load(self, vector: np.ndarray) -> None:
+        assert vector.shape == self._work.shape, f"a model of shape {self._work.shape}, not {vector.shape}"
+        np.copyto(self._work, vector, casting="no")
+
+    def _judge(self, batch: _Shard) -> tuple[int, float]:
+        out = self._flat.module(batch.x)
+        hits = (out.argmax(1) == batch.y).sum()
+        return int(hits), float(cross_entropy(out, batch.y, reduction="sum"))
+
+    def _train_one(self, job: TrainJob) -> Trained:
+        start = time.perf_counter()
+        self._load(job.model)
+        self._flat.reset_integers()
+        self._swap_in(job)
+        loss, samples = self._descend(job)
+        self._swap_out(job)
+        self._flat.check_views()
+        return Trained(job.node, _frozen_copy(self._work), loss, samples, time.perf_counter() - start)
+
+    def _descend(self, job: TrainJob) -> tuple[float, int]:
+        """All steps of a job. The hot loop: names bound outside, and nothing is read back from torch before its end."""
+        rng = streams.generator(self._config.run.seed, "batches", job.node, job.incarnation, job.cycle)
+        # Not torch.manual_seed, which takes 0.1 ms to look for accelerators.
+        torch.default_generator.manual_seed(int(rng.integers(2**63)))
+        module, zero, step = self._flat.module, self._flat.gradient.zero_, self._step
+        total, steps, samples = torch.zeros(()), 0, 0
+        for x, y in _batches(self._shards[job.node], rng, self._config.learner):
+            zero()
+            loss = cross_entropy(module(x), y)
+            loss.backward()
+            step()
+            total += loss.detach()
+            steps += 1
+            samples += len(y)
+        return float(total) / steps, samples
+
+    def _swap_in(self, job: TrainJob) -> None:
+        """Give the optimizer the node's own state. A newcomer never inherits its predecessor's."""
+        incarnation, state = self._states.get(job.node, (job.incarnation, None))
+        self._optimizer.state.clear()
+        if state is not None and incarnation == job.incarnation:
+            self._optimizer.state[self._flat.parameters_view] = state
+
+    def _swap_out(self, job: TrainJob) -> None:
+        if self._config.learner.optimizer_state == "keep":
+            self._states[job.node] = (job.incarnation, self._optimizer.state[self._flat.parameters_view])
+
+
+def _shard(dataset: Dataset, indices: np.ndarray) -> _Shard:
+    assert len(indices) > 0, "a node has at least one sample"
+    return _shard_of(dataset, dataset.train_x, dataset.train_y, indices)
+
+
+def _shard_of(dataset: Dataset, x: np.ndarray, y: np.ndarray, rows: np.ndarray | slice) -> _Shard:
+    return _Shard(torch.from_numpy(dataset.scaled(x[rows])), torch.from_numpy(y[rows].copy()))
+
+
+def _frozen_copy(vector: np.ndarray) -> np.ndarray:
+    copy = vector.copy()
+    copy.flags.writeable = False
+    return copy
+
+
+def _optimizer(section: LearnerSection, flat: models.FlatModel) -> torch.optim.Optimizer:
+    """torch's optimizer over the one flat parameter, in its fused variant: one pass over memory, half the time of Adam's others.
+
+    Weight decay is L2 in the gradient. Buffers are not in the parameter, so never decay.
+    """
+    common = {"lr": section.learning_rate, "weight_decay": section.weight_decay, "fused": True}
+    if section.optimizer == "adam":
+        return torch.optim.Adam([flat.parameters_view], **common)
+    return torch.optim.SGD([flat.parameters_view], momentum=section.momentum, **common)
+
+
+def _bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
+    """The optimizer's step without the profiler's marks and hooks around it, which take longer than the step of a small model."""
+    step = type(optimizer).step
+    return functools.partial(getattr(step, "__wrapped__", step), optimizer)
+
+
+def _batches(shard: _Shard, rng: np.random.Generator, section: LearnerSection) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """x and y of each step: a new random order for each pass, cut into batches; the last one of a pass may be short."""
+    size, samples = section.batch_size, len(shard.y)
+    steps = -(-samples // size)
+    left = section.local_steps or section.local_epochs * steps
+    while left > 0:
+        order = torch.from_numpy(rng.permutation(samples))[: left * size]
+        # A few batches are gathered at once and then cut: fewer calls, and still little memory.
+        for index in order.split(GATHERED_BATCHES * size):
+            yield from zip(shard.x.index_select(0, index).split(size), shard.y.index_select(0, index).split(size), strict=True)
+        left -= steps
+
+
+def _distinct(vectors: list[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
+    """The different ones among the vectors, and for each vector its place among those. Same means the same bits."""
+    distinct: list[np.ndarray] = []
+    groups: dict[int, list[int]] = {}
+    known: dict[int, int] = {}  # many nodes hold the very same array: no need to look into it twice
+    places = []
+    for vector in vectors:
+        if id(vector) not in known:
+            group = groups.setdefault(zlib.crc32(vector), [])
+            known[id(vector)] = _place(vector, distinct, group)
+        places.append(known[id(vector)])
+    return distinct, places
+
+
+def _place(vector: np.ndarray, distinct: list[np.ndarray], group: list[int]) -> int:
+    for place in group:
+        if np.array_equal(distinct[place].view(np.uint32), vector.view(np.uint32)):
+            return place
+    group.append(len(distinct))
+    distinct.append(vector)
+    return group[-1]

@@ -1,0 +1,115 @@
+"""Opening results files, with one sentence for every way in which a file can be the wrong one.
+
+The rule that surprises: files are opened without HDF5's locks. Each has one writer, parallel file systems often have no
+locks to give, and a killed writer must not keep anybody from reading.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+
+from healmpi.results.schema import PART_SCHEMA, SCHEMA, SCHEMA_VERSION, ResultsError, parts_folder
+
+METADATA_BYTES = 512 * 1024
+"""Room for HDF5's own structures in one step of growth: indices of all tables, object headers."""
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def open_file(path: Path, mode: str) -> h5py.File:
+    """An HDF5 file without locks, where this HDF5 lets one choose. Raises OSError."""
+    try:
+        return h5py.File(path, mode, locking=False)
+    except (TypeError, ValueError):
+        return h5py.File(path, mode)
+    except OSError as error:
+        # This process has the file open already, with locks: HDF5 wants the same choice again.
+        if "locking flag" not in str(error):
+            raise
+        return h5py.File(path, mode)
+
+
+def open_results(path: Path) -> h5py.File:
+    """A merged results file, for reading. Raises ResultsError."""
+    _refuse_absent(path)
+    return _opened(path, SCHEMA)
+
+
+def open_part(path: Path) -> h5py.File:
+    """One rank's part, finished or not, for reading. Raises ResultsError."""
+    return _opened(path, PART_SCHEMA)
+
+
+def _refuse_absent(path: Path) -> None:
+    merge = f"run `healmpi merge {path}`"
+    if path.is_dir() and path.name.endswith(".parts"):
+        raise ResultsError(
+            f"{path} is the folder with the parts of a run: run `healmpi merge {path.with_name(path.name.removesuffix('.parts'))}`"
+        )
+    if path.is_dir():
+        raise ResultsError(f"{path} is a folder, not a results file")
+    if not path.exists() and parts_folder(path).is_dir():
+        raise ResultsError(f"{path} does not exist, but the parts of its run do: {merge}")
+    if not path.exists():
+        raise ResultsError(f"{path} does not exist")
+
+
+def _opened(path: Path, schema: str) -> h5py.File:
+    _refuse_foreign_bytes(path)
+    try:
+        file = open_file(path, "r")
+    except OSError as error:
+        raise ResultsError(f"{path} is truncated or damaged: HDF5 cannot open it ({error})") from None
+    try:
+        _check_schema(path, file, schema)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _refuse_foreign_bytes(path: Path) -> None:
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(len(_SIGNATURE))
+    except OSError as error:
+        raise ResultsError(f"{path} cannot be read ({error.strerror})") from None
+    if not start:
+        raise ResultsError(f"{path} is empty")
+    if start != _SIGNATURE:
+        raise ResultsError(f"{path} is not an HDF5 file")
+
+
+def _check_schema(path: Path, file: h5py.File, schema: str) -> None:
+    found, version = (file.attrs.get(name) for name in ("schema", "schema_version"))
+    if schema == SCHEMA and found == PART_SCHEMA:
+        raise ResultsError(f"{path} is the part of one rank: `healmpi merge` makes a results file of all of them")
+    if found != schema or not isinstance(version, str):
+        raise ResultsError(f"{path} is an HDF5 file, but not one of healmpi's (its attribute schema is not {schema!r})")
+    known = SCHEMA_VERSION.partition(".")[0]
+    if version.partition(".")[0] != known:
+        raise ResultsError(f"{path} has schema version {version}, and this healmpi reads version {known}.x only")
+
+
+def reserve(file: h5py.File, growth_bytes: int) -> None:
+    """Make sure that the file can grow by that much, before HDF5 is asked to. Raises OSError (full, quota, size limit).
+
+    When a write fails inside HDF5, the file can no longer be opened (it claims a length that it does not have) and the
+    process may crash at exit; so it must not come to that.
+    """
+    size = file.id.get_filesize()
+    try:
+        os.posix_fallocate(file.id.get_vfd_handle(), size, growth_bytes + growth_bytes // 64 + METADATA_BYTES)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, file.filename) from None
+
+
+def close_trimmed(file: h5py.File, path: Path) -> None:
+    """Flush and close the file, and give back what was reserved and not needed. Raises OSError."""
+    file.flush()
+    size = file.id.get_filesize()
+    file.close()
+    os.truncate(path, size)

@@ -1,0 +1,194 @@
+"""What a results file says, for somebody who has never seen the run.
+
+The rule that surprises: nothing is worked out again. The verdict and the figures of merit are those that were stored when
+the file was made; `verdict.judge` and `verdict.summarise` recompute them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import h5py
+import numpy as np
+
+from healmpi.config import Config, ConfigError
+from healmpi.results.files import open_results
+from healmpi.results.schema import FIGURES, GROUP_OUTCOMES, PHASES, FigureOfMerit, ResultsError
+
+SHOWN_CYCLES = 10
+SHOWN_FAULTS = 8
+SHOWN_REASONS = 10
+
+Value = TypeVar("Value")
+
+
+def describe(path: Path) -> str:
+    """A summary in some forty lines of text. Raises ResultsError: no such file, or not one that can be read."""
+    return _read(path, _describe)
+
+
+def conclusion(path: Path) -> tuple[list[str], list[FigureOfMerit]]:
+    """The stored reasons for INVALID (none: VALID) and figures of merit. Raises ResultsError."""
+    return _read(path, lambda file: (_stored_reasons(file), _stored_figures(file)))
+
+
+def _read(path: Path, work: Callable[[h5py.File], Value]) -> Value:
+    path = Path(path)
+    with open_results(path) as file:
+        try:
+            return work(file)
+        except (KeyError, OSError, RuntimeError, json.JSONDecodeError) as error:
+            raise ResultsError(f"{path} is damaged, or not a whole results file ({error})") from None
+
+
+def _describe(file: h5py.File) -> str:
+    parts = (_heading, _differences, _origin, _verdict_lines, _figure_lines, _accuracy_lines, _fault_lines, _group_lines)
+    return "\n".join("\n".join(lines) for part in parts if (lines := part(file)))
+
+
+def _stored_reasons(file: h5py.File) -> list[str]:
+    return [str(reason) for reason in file["summary"].attrs["reasons"]]
+
+
+def _stored_figures(file: h5py.File) -> list[FigureOfMerit]:
+    group = file["summary"]
+    return [FigureOfMerit(name, float(group[name][()]), str(group[name].attrs["unit"])) for name in FIGURES if name in group]
+
+
+# What was run.
+
+
+def _heading(file: h5py.File) -> list[str]:
+    table = json.loads(file["config"].attrs["json"])
+    run, data, model = (table.get(name, {}) for name in ("run", "data", "model"))
+    size = f"{file.attrs['nodes']} nodes on {_count(int(file.attrs['ranks']), 'rank')}"
+    what = f"{run.get('algorithm', 'a run')}: {size}, {_count(len(file['cycles/cycle']), 'cycle')}"
+    if run.get("warmup_cycles"):
+        what += f" ({run['warmup_cycles']} of warm-up)"
+    if run.get("algorithm") != "elevator" and data:
+        what += f", {model.get('name')} on {data.get('dataset')} ({data.get('partition')})"
+    overlay = f"view {file.attrs['view_size']}, hubs wanted {file.attrs['hub_count']}"
+    return [what, f"{overlay}, seed {run.get('seed')}, configuration {file['config'].attrs['hash']}"]
+
+
+def _differences(file: h5py.File) -> list[str]:
+    """The configuration's values that are neither defaults nor follow from the number of nodes and the data set."""
+    table = json.loads(file["config"].attrs["json"])
+    defaults = _defaults(table, int(file.attrs["ranks"]))
+    found = []
+    for section, values in table.items():
+        usual = defaults.get(section, {})
+        found += [f"  {section}.{name} = {json.dumps(value)}" for name, value in values.items() if usual.get(name, None) != value]
+    found = [line for line in found if not line.startswith(("  run.nodes ", "  data.dataset "))]
+    return ["not as by default:", *found] if found else ["all else as by default"]
+
+
+def _defaults(table: dict[str, Any], ranks: int) -> dict[str, Any]:
+    run, data = (
+        {name: table.get(section, {})[name]} if name in table.get(section, {}) else {}
+        for section, name in (("run", "nodes"), ("data", "dataset"))
+    )
+    try:
+        config = Config()
+        config = dataclasses.replace(config, run=dataclasses.replace(config.run, **run), data=dataclasses.replace(config.data, **data))
+        return config.resolve(ranks).to_table()
+    except ConfigError:
+        # A file of another version may hold values that this one does not know.
+        return Config().to_table()
+
+
+def _origin(file: h5py.File) -> list[str]:
+    facts = file["provenance"].attrs
+    known = [f"{name} {facts[name]}" for name in ("healmpi", "python", "torch", "world", "mpi_library") if name in facts]
+    hosts = sorted({host.decode() for host in file["ranks/host"][:].tolist() if host}) if "host" in file["ranks"] else []
+    lines = [f"started {facts['started']}, {', '.join(known)}"] if "started" in facts else []
+    return lines + ([f"on {', '.join(hosts[:5])}{f' and {len(hosts) - 5} more hosts' if len(hosts) > 5 else ''}"] if hosts else [])
+
+
+# How it went.
+
+
+def _verdict_lines(file: h5py.File) -> list[str]:
+    reasons = _stored_reasons(file)
+    audit = "averages audited" if file.attrs["audited"] else "averages not audited"
+    whole = "complete" if file.attrs["complete"] else "NOT complete"
+    more = [f"  - and {len(reasons) - SHOWN_REASONS} more"] if len(reasons) > SHOWN_REASONS else []
+    return [
+        "",
+        f"verdict: {file['summary'].attrs['verdict']} ({whole}, {audit})",
+        *(f"  - {reason}" for reason in reasons[:SHOWN_REASONS]),
+        *more,
+    ]
+
+
+def _figure_lines(file: h5py.File) -> list[str]:
+    figures = _stored_figures(file)
+    shares = {f"{phase}_share" for phase in PHASES}
+    table = [(figure, "" if figure.unit == "1" else figure.unit) for figure in figures if figure.name not in shares]
+    lines = [f"  {figure.name:<26}{figure.value:>14.6g} {unit}".rstrip() for figure, unit in table]
+    time = ", ".join(f"{figure.name.removesuffix('_share')} {100 * figure.value:.1f} %" for figure in figures if figure.name in shares)
+    return ["", "figures of merit:", *lines] + ([f"time of the nodes, without evaluation: {time}"] if time else [])
+
+
+def _accuracy_lines(file: h5py.File) -> list[str]:
+    """Accuracy over live nodes, live nodes and hubs, at evenly spread evaluated cycles (all cycles, if none was)."""
+    group = file["cycles"]
+    count = group["cycle"].shape[0]
+    rows = _evaluated_rows(group)
+    judged = rows.size > 0
+    rows = rows if judged else np.arange(count)
+    shown = np.unique(rows[np.linspace(0, len(rows) - 1, min(SHOWN_CYCLES, len(rows))).round().astype(int)]) if len(rows) else []
+    lines = [f"  {'cycle':>8}{'accuracy':>10}{'spread':>9}{'live':>8}{'hubs':>7}" if judged else f"  {'cycle':>8}{'live':>8}{'hubs':>7}"]
+    for row in shown:
+        alive, hubs = group["alive"][row] != 0, group["is_hub"][row] != 0
+        numbers = f"{int(alive.sum()):>8}{int((alive & hubs).sum()):>7}"
+        accuracy = group["accuracy"][row][alive].astype(np.float64)
+        accuracy = accuracy[~np.isnan(accuracy)]
+        middle = f"{accuracy.mean():>10.4f}{accuracy.std():>9.4f}" if judged and accuracy.size else ""
+        lines.append(f"  {int(group['cycle'][row]):>8}{middle}{numbers}")
+    return ["", *lines]
+
+
+def _evaluated_rows(group: h5py.Group) -> np.ndarray:
+    table, found = group["accuracy"], []
+    step = max(1, 16 * 1024 * 1024 // (4 * table.shape[1]))
+    for start in range(0, table.shape[0], step):
+        judged = ~np.isnan(table[start : start + step]) & (group["alive"][start : start + step] != 0)
+        found.append(start + np.flatnonzero(judged.any(axis=1)))
+    return np.concatenate(found) if found else np.array([], int)
+
+
+def _fault_lines(file: h5py.File) -> list[str]:
+    group = file["faults"]
+    cycles, kinds, details = group["cycle"][:].tolist(), group["kind"][:].tolist(), group["detail"][:].tolist()
+    if not cycles:
+        return ["", "faults: none"]
+    events: Counter[tuple[int, str, str]] = Counter()
+    for cycle, kind, detail in zip(cycles, kinds, details, strict=True):
+        # Newcomers differ by the number of their incarnation, which says nothing here.
+        events[cycle, kind.decode(), "" if kind == b"churn" else detail.decode()] += 1
+    lines = []
+    for (cycle, kind, detail), number in sorted(events.items()):
+        lines.append(f"  cycle {cycle}: {kind} of {_count(number, 'node')}{f' ({detail})' if detail else ''}")
+    more = [f"  ... and in {len(lines) - SHOWN_FAULTS} more places"] if len(lines) > SHOWN_FAULTS else []
+    return ["", f"faults: {len(cycles)} in all", *lines[:SHOWN_FAULTS], *more]
+
+
+def _group_lines(file: h5py.File) -> list[str]:
+    group = file["groups"]
+    sizes, outcomes = group["size"][:], group["outcome"][:]
+    if not len(sizes):
+        return ["hub groups: none"]
+    by_outcome = ", ".join(
+        f"{name} {int((outcomes == index).sum())}" for index, name in enumerate(GROUP_OUTCOMES) if (outcomes == index).any()
+    )
+    return [f"hub groups: {_count(len(sizes), 'report')} of members ({by_outcome}), {sizes.min()} to {sizes.max()} members"]
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

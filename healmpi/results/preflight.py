@@ -1,0 +1,80 @@
+"""Everything that can be wrong with the place for the results, found before any work is done.
+
+The rule that surprises: `--force` deletes nothing here. An existing file goes when the new one is renamed over it, at the
+end; the parts of an earlier run go in `prepare_parts`, once everything else is known to be fine.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from healmpi.config import Config, ConfigError
+from healmpi.messages import KINDS
+from healmpi.results.merge import remove_part_files
+from healmpi.results.schema import CYCLE_COLUMNS, PHASES, part_path, parts_folder
+
+__all__ = ["check_output", "estimate_bytes", "part_path", "prepare_parts"]
+
+RANK_BYTES = 1024 * 1024
+"""What a part holds besides its cycles: texts, empty tables, indices."""
+
+MERGED_SHARE = 0.5
+"""The merged file over its parts, both of which exist for a moment. Measured: a quarter; numbers of a real run vary."""
+
+
+def check_output(out: Path, force: bool, bytes_needed: int) -> None:
+    """Raise ConfigError unless OUT can be written. force: an existing OUT, or what is left of a killed run, may go."""
+    folder = out.parent
+    if not folder.exists():
+        raise ConfigError("-o", str(out), f"its folder {folder} does not exist")
+    if not folder.is_dir():
+        raise ConfigError("-o", str(out), f"{folder} is not a folder")
+    if out.is_dir():
+        raise ConfigError("-o", str(out), "this is a folder, a file is needed")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ConfigError("-o", str(out), f"there is no permission to write in {folder}")
+    _check_leftovers(out, force)
+    free = shutil.disk_usage(folder).free
+    if bytes_needed > free:
+        raise ConfigError("-o", str(out), f"about {_size(bytes_needed)} are needed in {folder}, {_size(free)} are free")
+
+
+def _check_leftovers(out: Path, force: bool) -> None:
+    parts = parts_folder(out)
+    if out.exists() and not force:
+        raise ConfigError("-o", str(out), "it exists already; --force replaces it")
+    if parts.exists() and not parts.is_dir():
+        raise ConfigError("-o", str(out), f"{parts} is in the way: the parts are written to a folder of that name")
+    if parts.is_dir() and any(parts.iterdir()) and not force:
+        raise ConfigError(
+            "-o", str(out), f"{parts} holds the parts of an earlier run: `healmpi merge {out}` makes a file of them, --force discards them"
+        )
+
+
+def prepare_parts(out: Path, force: bool) -> None:
+    """Make an empty folder for the parts; on one rank, after `check_output`. force: discard older parts. Raises OSError."""
+    if force:
+        remove_part_files(out)
+    parts_folder(out).mkdir(exist_ok=True)
+
+
+def estimate_bytes(config: Config, ranks: int, model_size: int) -> int:
+    """About what a run writes, parts and merged file together. config: a resolved one. model_size: floats in a model."""
+    nodes, cycles = config.run.nodes, config.run.cycles + config.run.warmup_cycles
+    widths = {"phase": len(PHASES), "kind": len(KINDS)}
+    row = sum(np.dtype(column.dtype).itemsize * widths.get(column.dims[-1], 1) for column in CYCLE_COLUMNS)
+    views = cycles // config.results.views_every if config.results.views_every else 0
+    tables = nodes * (cycles * row + views * 4 * config.elevator.view_size)
+    models = 2 * 4 * nodes * model_size if config.results.save_models else 0
+    return int(tables * (1 + MERGED_SHARE)) + models + ranks * RANK_BYTES
+
+
+def _size(count: int) -> str:
+    value, units = float(count), ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.0f} {units[0]}" if units[0] == "B" else f"{value:.1f} {units[0]}"

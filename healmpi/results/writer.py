@@ -1,0 +1,267 @@
+"""The part file of one rank: everything it hosts, written in bulk every few cycles and readable after a SIGKILL.
+
+    static facts, partition | block of cycles | block of cycles | ... | final facts, `finished`
+                            ^ flushed         ^ flushed               ^ flushed
+
+The rule that surprises: datasets are longer than what was recorded. They grow by whole chunks, so that most flushes leave
+HDF5's own structures alone, and the dataset `committed` says how many rows count; it is written after the rows are on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from healmpi.messages import KINDS
+from healmpi.results.files import close_trimmed, open_file, reserve
+from healmpi.results.schema import (
+    CYCLE_COLUMNS,
+    FAULT_COLUMNS,
+    GROUP_COLUMNS,
+    PART_SCHEMA,
+    PHASES,
+    SCHEMA_VERSION,
+    Column,
+    CycleRows,
+    FaultRow,
+    GroupRow,
+    bounded,
+    fixed,
+)
+
+__all__ = ["COMMITTED", "CycleRows", "FaultRow", "GroupRow", "PartWriter"]
+
+COMMITTED = ("cycles", "views", "groups", "members", "faults")
+"""What the entries of the dataset `committed` count."""
+
+_COUNTED = {
+    **{f"cycles/{name}": "cycles" for name in ("cycle", "ticks", *(column.name for column in CYCLE_COLUMNS))},
+    **{f"overlay/{name}": "views" for name in ("cycle", "views")},
+    **{f"groups/{column.name}": "groups" for column in GROUP_COLUMNS},
+    "groups/members": "members",
+    **{f"faults/{column.name}": "faults" for column in FAULT_COLUMNS},
+}
+"""Which entry of `committed` counts a table's rows."""
+
+CHUNK_BYTES = 32 * 1024
+LONGEST_CHUNK_ROWS = 1024
+
+
+class PartWriter:
+    """Owns one rank's part file, from the first row to `close`."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rank: int,
+        ranks: int,
+        nodes: Sequence[int],
+        total_nodes: int,
+        config_json: str,
+        config_toml: str,
+        config_hash: str,
+        view_size: int,
+        hub_count: int,
+        flush_every: int,
+        provenance: Mapping[str, str | int | float],
+        partition: tuple[Sequence[np.ndarray], np.ndarray] | None = None,
+    ):
+        """Create the file, write all that is known before the first cycle and flush it.
+
+        nodes: the hosted ids, a block in ascending order. partition: per hosted node its sample indices, and int
+        [nodes, classes], how many samples of each label it holds. Raises ValueError for other nodes, FileExistsError
+        when the part is there already, OSError when it cannot be written.
+        """
+        if list(nodes) != list(range(nodes[0], nodes[0] + len(nodes))):
+            raise ValueError(f"a rank hosts a block of nodes in ascending order, not {list(nodes)}")
+        self._path, self._count, self._flush_every = path, len(nodes), flush_every
+        self._rows: list[CycleRows] = []
+        self._groups: list[GroupRow] = []
+        self._faults: list[FaultRow] = []
+        self._done = dict.fromkeys(COMMITTED, 0)
+        self._last_cycle: int | None = None
+        path.parent.mkdir(exist_ok=True)
+        self._file = open_file(path, "x")
+        try:
+            self._reserve(4 * len(config_json + config_toml) + _partition_bytes(partition))
+        except OSError:
+            self._file.close()
+            path.unlink()
+            raise
+        attrs = {"rank": rank, "ranks": ranks, "first_node": nodes[0], "node_count": len(nodes), "total_nodes": total_nodes,
+                 "view_size": view_size, "hub_count": hub_count, "config_hash": config_hash}  # fmt: skip
+        self._file.attrs.update({"schema": PART_SCHEMA, "schema_version": SCHEMA_VERSION} | attrs)
+        self._file.create_group("config").attrs.update({"json": config_json, "toml": config_toml})
+        self._file.create_group("provenance").attrs.update(provenance)
+        self._write_partition(partition)
+        self._create_tables(view_size)
+        self._file.flush()
+
+    def append(self, rows: CycleRows, groups: Sequence[GroupRow], faults: Sequence[FaultRow]) -> None:
+        """Take over one cycle; it is on disk after at most `flush_every` of them. Raises OSError."""
+        assert self._last_cycle is None or rows.cycle > self._last_cycle, f"cycle {rows.cycle} after {self._last_cycle}"
+        self._last_cycle = rows.cycle
+        self._rows.append(rows)
+        self._groups += groups
+        self._faults += faults
+        if len(self._rows) >= self._flush_every:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is buffered. Raises OSError; what was flushed before remains readable then."""
+        if not self._rows:
+            return
+        blocks = self._cycle_blocks() | self._view_blocks() | self._group_blocks() | self._fault_blocks()
+        self._reserve(sum(self._growth_bytes(name, len(block)) for name, block in blocks.items()))
+        for name, block in blocks.items():
+            self._put(name, block)
+        self._commit()
+        self._rows, self._groups, self._faults = [], [], []
+
+    def finish(
+        self,
+        *,
+        model_digests: Sequence[str],
+        models: np.ndarray | None,
+        rank_facts: Mapping[str, int | float | str],
+        audit: Sequence[str],
+        audited: bool,
+        survivors_finished: bool,
+    ) -> None:
+        """Write what is known at the end, then the mark that this part is whole.
+
+        model_digests: SHA-256 of each hosted node's model in hexadecimal digits; empty: nothing was learnt. models: float32
+        [nodes, parameters] or None. audit: what the audit objects to (rank 0). Raises OSError.
+        """
+        self.flush()
+        digests = model_digests or [""] * self._count
+        assert len(digests) == self._count, f"{len(digests)} digests of {self._count} models"
+        self._reserve(64 * self._count + (0 if models is None else 4 * models.size))
+        self._file["sha256"] = np.array([digest.encode() for digest in digests], "S64")
+        if models is not None:
+            self._file["models"] = np.asarray(models, np.float32)
+        self._file.create_group("facts").attrs.update(rank_facts)
+        self._file.attrs["audit"] = strings(audit)
+        self._file.attrs.update({"audited": int(audited), "survivors_finished": int(survivors_finished)})
+        self._file.flush()
+        self._file.attrs["finished"] = 1
+        self._file.flush()
+
+    def close(self) -> None:
+        """Write what is buffered and close. May be called twice. Raises OSError."""
+        if not self._file:
+            return
+        try:
+            self.flush()
+        finally:
+            close_trimmed(self._file, self._path)
+
+    def _reserve(self, growth_bytes: int) -> None:
+        try:
+            reserve(self._file, growth_bytes)
+        except OSError as error:
+            self._rows, self._groups, self._faults = [], [], []  # lost: there is no room for them
+            text = f"{error.strerror}; what was flushed before is kept, `healmpi merge` makes a file of it"
+            raise OSError(error.errno, text, str(self._path)) from None
+
+    # The start of the file.
+
+    def _write_partition(self, partition: tuple[Sequence[np.ndarray], np.ndarray] | None) -> None:
+        if partition is None:
+            return
+        indices, label_counts = partition
+        assert len(indices) == len(label_counts) == self._count
+        group = self._file.create_group("partition")
+        group["node_sizes"] = np.array([len(one) for one in indices], np.int64)
+        group["sample_indices"] = np.concatenate([np.asarray(one, np.int64) for one in indices])
+        group["label_counts"] = np.asarray(label_counts, np.int64)
+
+    def _create_tables(self, view_size: int) -> None:
+        widths = {"node": self._count, "phase": len(PHASES), "kind": len(KINDS)}
+        for group, columns in (("cycles", CYCLE_COLUMNS), ("groups", GROUP_COLUMNS), ("faults", FAULT_COLUMNS)):
+            for column in columns:
+                self._create(f"{group}/{column.name}", tuple(widths[dim] for dim in column.dims[1:]), column.dtype)
+        for name in ("cycles/cycle", "cycles/ticks", "overlay/cycle", "groups/members"):
+            self._create(name, (), "i4")
+        self._create("overlay/views", (self._count, view_size), "i4")
+        self._file["committed"] = np.zeros(len(COMMITTED), np.int64)
+        # Kept open: looking a dataset up costs as much as writing it.
+        self._tables = {name: self._file[name] for name in _COUNTED}
+
+    def _create(self, name: str, row: tuple[int, ...], dtype: str) -> None:
+        row_bytes = max(1, int(np.prod(row)) * np.dtype(dtype).itemsize)
+        rows = max(1, min(LONGEST_CHUNK_ROWS, CHUNK_BYTES // row_bytes))
+        self._file.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(rows, *row))
+
+    # A block of cycles: what is added to which table.
+
+    def _cycle_blocks(self) -> dict[str, np.ndarray]:
+        rows = self._rows
+        blocks = {f"cycles/{name}": np.array([getattr(one, name) for one in rows]) for name in ("cycle", "ticks")}
+        return blocks | {f"cycles/{column.name}": np.stack([getattr(one, column.name) for one in rows]) for column in CYCLE_COLUMNS}
+
+    def _view_blocks(self) -> dict[str, np.ndarray]:
+        rows = [one for one in self._rows if one.views is not None]
+        if not rows:
+            return {}
+        return {"overlay/cycle": np.array([one.cycle for one in rows]), "overlay/views": np.stack([one.views for one in rows])}
+
+    def _group_blocks(self) -> dict[str, np.ndarray]:
+        if not self._groups:
+            return {}
+        blocks = _column_blocks("groups", [column for column in GROUP_COLUMNS if column.name != "size"], self._groups)
+        blocks["groups/size"] = np.array([len(one.members) for one in self._groups])
+        blocks["groups/members"] = np.array([node for one in self._groups for node in one.members], np.int32)
+        return blocks
+
+    def _fault_blocks(self) -> dict[str, np.ndarray]:
+        return _column_blocks("faults", FAULT_COLUMNS, self._faults) if self._faults else {}
+
+    def _growth_bytes(self, name: str, rows: int) -> int:
+        table = self._tables[name]
+        chunk = table.chunks[0]
+        chunks = -(-(self._done[_COUNTED[name]] + rows) // chunk) - table.shape[0] // chunk
+        return max(0, chunks) * int(np.prod(table.chunks)) * table.dtype.itemsize
+
+    def _put(self, name: str, block: np.ndarray) -> None:
+        table, start = self._tables[name], self._done[_COUNTED[name]]
+        # HDF5 would stretch a block of another shape, and clip a number that is too large.
+        assert block.shape[1:] == table.shape[1:], f"{name}: rows of shape {block.shape[1:]} instead of {table.shape[1:]}"
+        if table.dtype == np.int32 and block.dtype == np.int64:
+            assert not block.size or abs(block).max() < 2**31, f"{name}: {abs(block).max()} does not fit"
+        stop, chunk = start + len(block), table.chunks[0]
+        if stop > table.shape[0]:
+            table.resize(-(-stop // chunk) * chunk, axis=0)
+        table[start:stop] = block
+
+    def _commit(self) -> None:
+        written = (len(self._rows), sum(one.views is not None for one in self._rows), len(self._groups))
+        members = sum(len(one.members) for one in self._groups)
+        for name, count in zip(COMMITTED, (*written, members, len(self._faults)), strict=True):
+            self._done[name] += count
+        self._file.flush()
+        self._file["committed"][...] = np.array([self._done[name] for name in COMMITTED])
+        self._file.flush()
+
+
+def _column_blocks(group: str, columns: Sequence[Column], rows: Sequence) -> dict[str, np.ndarray]:
+    blocks = {}
+    for column in columns:
+        values = [getattr(one, column.name) for one in rows]
+        if column.dtype.startswith("S"):
+            values = [fixed(value, int(column.dtype[1:])) for value in values]
+        blocks[f"{group}/{column.name}"] = np.array(values)
+    return blocks
+
+
+def _partition_bytes(partition: tuple[Sequence[np.ndarray], np.ndarray] | None) -> int:
+    return 0 if partition is None else 8 * (sum(len(one) for one in partition[0]) + len(partition[0]) + partition[1].size)
+
+
+def strings(texts: Sequence[str]) -> np.ndarray:
+    """Texts as an attribute holds them: an array of strings, bounded."""
+    return np.array(bounded(texts), dtype=h5py.string_dtype())

@@ -1,0 +1,380 @@
+"""The learner: flat models, networks and their refusals, training whose bits belong to the node, and evaluation."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import sys
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from healmpi import streams
+from healmpi.config import Config, ConfigError, ModelSection
+from healmpi.learning import datasets, models
+from healmpi.learning.learner import Learner, TrainJob
+from healmpi.learning.models import FlatModel
+from healmpi.learning.partition import partition
+
+BLOBS = {"dataset": "synthetic", "samples": 900, "features": 6, "classes": 3, "noise": 0.5}
+NETS = '''
+import torch
+from torch import nn
+
+class Drop(nn.Sequential):
+    def __init__(self, shape, classes):
+        super().__init__(nn.Linear(shape[0], 16), nn.BatchNorm1d(16, momentum=None), nn.ReLU(), nn.Dropout(0.4), nn.Linear(16, classes))
+
+class Replaces(nn.Linear):
+    def __init__(self, shape, classes):
+        super().__init__(shape[0], classes)
+        self.register_buffer("seen", torch.zeros(1))
+    def forward(self, x):
+        self.seen = self.seen + len(x)
+        return super().forward(x)
+
+def lazy(shape, classes): return nn.LazyLinear(classes)
+def nothing(shape, classes): return None
+def fails(shape, classes): raise RuntimeError("no luck")
+def double(shape, classes): return nn.Linear(shape[0], classes).double()
+def no_parameters(shape, classes): return nn.Identity()
+def frozen(shape, classes): return nn.Linear(shape[0], classes).requires_grad_(False)
+def too_wide(shape, classes): return nn.Linear(shape[0], classes + 1)
+def wrong_input(shape, classes): return nn.Linear(shape[0] + 1, classes)
+number = 5
+'''
+
+
+@pytest.fixture
+def nets(tmp_path, monkeypatch):
+    """A user's module in the current directory."""
+    (tmp_path / "healmpi_test_nets.py").write_text(NETS)
+    (tmp_path / "healmpi_test_broken.py").write_text("this is no Python")
+    monkeypatch.chdir(tmp_path)
+    yield "healmpi_test_nets"
+    sys.modules.pop("healmpi_test_nets", None)
+
+
+def make_config(data=BLOBS, model=None, learner=None, nodes=10, seed=1) -> Config:
+    table = {"data": data, "model": model or {"hidden": [9]}, "learner": learner or {}, "run": {"nodes": nodes, "seed": seed}}
+    return Config.from_table(table).resolve()
+
+
+def make_learner(config: Config, hosted=None) -> Learner:
+    data = datasets.load(config.data, config.run.seed)
+    parts = partition(data.train_y, config.data, config.run.nodes, config.run.seed)
+    return Learner(config, data, {node: parts[node] for node in (range(config.run.nodes) if hosted is None else hosted)})
+
+
+def cycles(learner: Learner, nodes, count: int, incarnation: int = 0) -> dict[int, list[bytes]]:
+    """The bytes of each node's model after each cycle; nodes never average."""
+    models_now = {node: learner.initial(node) for node in nodes}
+    history: dict[int, list[bytes]] = {node: [] for node in nodes}
+    for cycle in range(1, count + 1):
+        for result in learner.train([TrainJob(node, incarnation, cycle, models_now[node]) for node in nodes]):
+            models_now[result.node] = result.model
+            history[result.node].append(result.model.tobytes())
+    return history
+
+
+# Networks
+
+
+@pytest.mark.parametrize(
+    ("section", "shape", "classes", "numbers"),
+    [
+        (ModelSection(name="logistic"), (57,), 2, 116),
+        (ModelSection(name="logistic"), (1, 28, 28), 10, 7850),
+        (ModelSection(name="mlp", hidden=(5, 4)), (3,), 2, 3 * 5 + 5 + 5 * 4 + 4 + 4 * 2 + 2),
+        (ModelSection(name="lenet5"), (1, 28, 28), 10, 61_706),
+    ],
+)
+def test_networks_have_their_number_of_parameters_and_give_one_score_per_class(section, shape, classes, numbers):
+    module = models.build(section, shape, classes)
+    assert FlatModel(module).size == numbers
+    assert module(torch.zeros(2, *shape)).shape == (2, classes)
+
+
+def test_lenet5_needs_28_by_28_images_and_auto_must_be_resolved():
+    with pytest.raises(ConfigError, match=r"model\.name = 'lenet5'.*\(1, 28, 28\)"):
+        models.build(ModelSection(name="lenet5"), (1, 32, 32), 10)
+    with pytest.raises(ConfigError, match=r"model\.name = 'auto'"):
+        models.build(ModelSection(), (57,), 2)
+
+
+def test_a_factory_is_found_in_the_current_directory_and_the_path_is_left_as_it_was(nets):
+    before = list(sys.path)
+    for name in ("Drop", "lazy"):
+        assert models.build(ModelSection(name="custom", factory=f"{nets}:{name}"), (6,), 3)(torch.zeros(4, 6)).shape == (4, 3)
+    assert sys.path == before
+
+
+@pytest.mark.parametrize(
+    ("factory", "text"),
+    [
+        ("healmpi_no_such_module:f", "must be importable.*ModuleNotFoundError"),
+        ("healmpi_test_broken:f", "must be importable.*SyntaxError"),
+        ("healmpi_test_nets:absent", "must have a function 'absent'"),
+        ("healmpi_test_nets:number", "must have a function 'number'"),
+        ("healmpi_test_nets:", "'module:function'"),
+        ("healmpi_test_nets:nothing", "torch.nn.Module, not NoneType"),
+        ("healmpi_test_nets:fails", "RuntimeError: no luck"),
+        ("healmpi_test_nets:double", "weight is torch.float64"),
+        ("healmpi_test_nets:no_parameters", "trainable parameter"),
+        ("healmpi_test_nets:frozen", "trainable parameter"),
+        ("healmpi_test_nets:too_wide", r"\(2, 3\); it gives \(2, 4\)"),
+        ("healmpi_test_nets:wrong_input", r"samples of shape \(6,\)"),
+    ],
+)
+def test_a_bad_factory_is_refused_with_its_reason(nets, factory, text):
+    with pytest.raises(ConfigError, match=rf"model\.factory = '{factory}'.*{text}"):
+        models.build(ModelSection(name="custom", factory=factory), (6,), 3)
+
+
+# The flat vector
+
+
+def test_parameters_float_buffers_and_gradients_are_views_into_flat_vectors():
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    expected = torch.cat([t.detach().flatten() for t in (*module.parameters(), module[1].running_mean, module[1].running_var)])
+    flat = FlatModel(module)
+    assert flat.size == 16 + 8 + 10 + 8
+    assert torch.equal(flat.vector, expected)
+
+    flat.module(torch.randn(5, 3)).square().sum().backward()
+    flat.check_views()
+    assert flat.vector[34:38].any(), "the running mean moves inside the vector"
+    assert torch.equal(flat.gradient, torch.cat([p.grad.flatten() for p in module.parameters()]))
+    assert flat.parameters_view.grad is flat.gradient
+    assert flat.parameters_view.data_ptr() == flat.vector.data_ptr() and len(flat.parameters_view) == 34
+
+    flat.vector.zero_()
+    assert all(not p.any() for p in module.parameters())
+    assert int(module[1].num_batches_tracked) == 1
+    flat.reset_integers()
+    assert int(module[1].num_batches_tracked) == 0
+
+
+def test_tied_parameters_are_stored_once_and_stay_tied():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one, self.two = nn.Linear(4, 4, bias=False), nn.Linear(4, 4, bias=False)
+            self.two.weight = self.one.weight
+
+        def forward(self, x):
+            return self.two(self.one(x))
+
+    flat = FlatModel(Tied())
+    assert flat.size == 16
+    x = torch.randn(3, 4)
+    flat.module(x).sum().backward()
+    weight = flat.vector.view(4, 4).clone().requires_grad_()
+    (x @ weight.T @ weight.T).sum().backward()
+    assert torch.allclose(flat.gradient, weight.grad.flatten(), atol=1e-6)
+
+
+def test_frozen_parameters_travel_in_the_vector_but_no_optimizer_sees_them():
+    module = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2))
+    module[0].requires_grad_(False)
+    flat = FlatModel(module)
+    assert (flat.size, len(flat.parameters_view)) == (9 + 8, 8)
+    assert torch.equal(flat.vector[:6], module[1].weight.detach().flatten())
+
+
+# First models
+
+
+def test_common_models_are_the_same_on_every_node_and_independent_ones_differ():
+    common, independent = (make_learner(make_config(model={"hidden": [9], "initial": kind}), [0, 1]) for kind in ("common", "independent"))
+    assert common.initial(0) is common.initial(1)
+    assert independent.initial(0).tobytes() == independent.initial(0).tobytes()
+    newcomers = [common.newcomer(0, 1), common.newcomer(0, 2), common.newcomer(1, 1)]
+    drawn = [common.initial(0), independent.initial(0), independent.initial(1), *newcomers]
+    for one, other in itertools.combinations(drawn, 2):
+        assert not np.array_equal(one, other)
+    assert all(one.shape == (common.size,) and one.dtype == np.float32 and not one.flags.writeable for one in drawn)
+
+
+def test_drawing_a_model_leaves_torchs_generator_and_training_alone():
+    learner = make_learner(make_config())
+    before = torch.random.get_rng_state()
+    learner.newcomer(3, 1)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+# Training
+
+
+LEARNERS = {
+    "adam kept": {"optimizer": "adam"},
+    "adam fresh": {"optimizer": "adam", "optimizer_state": "fresh"},
+    "momentum kept": {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.05},
+    "sgd steps": {"optimizer": "sgd", "learning_rate": 0.05, "local_steps": 7, "batch_size": 20},
+}
+
+
+@pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS)
+def test_a_nodes_bits_do_not_depend_on_who_else_is_hosted_or_on_the_order_of_jobs(learner):
+    config = make_config(learner=learner)
+    alone = cycles(make_learner(config, [7]), [7], 4)[7]
+    together = cycles(make_learner(config), range(10), 4)
+    backwards = cycles(make_learner(config), range(9, -1, -1), 4)
+    assert alone == together[7] == backwards[7]
+    assert together == backwards
+    assert len({history[-1] for history in together.values()}) == 10
+
+
+def test_dropout_and_batch_norm_keep_a_nodes_bits_its_own(nets):
+    config = make_config(model={"name": "custom", "factory": f"{nets}:Drop"})
+    alone, together = cycles(make_learner(config, [7]), [7], 3)[7], cycles(make_learner(config), range(10), 3)[7]
+    assert alone == together
+
+
+def test_lenet5_on_images_keeps_a_nodes_bits_its_own():
+    config = make_config(data={"dataset": "mnist10k"}, model={}, nodes=100)
+    assert cycles(make_learner(config, [7]), [7], 2)[7] == cycles(make_learner(config, [3, 7, 50]), [50, 7, 3], 2)[7]
+
+
+@pytest.mark.parametrize(("optimizer", "settings"), [("adam", {}), ("sgd", {"momentum": 0.9}), ("sgd", {})])
+def test_training_does_what_a_plain_torch_loop_does(optimizer, settings):
+    config = make_config(learner={"optimizer": optimizer, "learning_rate": 0.01, "weight_decay": 0.02, "local_epochs": 2, **settings})
+    learner = make_learner(config, [4])
+    data = datasets.load(config.data, 1)
+    rows = partition(data.train_y, config.data, 10, 1)[4]
+    x, y = torch.from_numpy(data.scaled(data.train_x[rows])), torch.from_numpy(data.train_y[rows])
+    module = models.build(config.model, (6,), 3)
+    nn.utils.vector_to_parameters(torch.from_numpy(learner.initial(4).copy()), module.parameters())
+    kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
+    plain = kind(module.parameters(), lr=0.01, weight_decay=0.02, **settings)
+
+    model, losses = learner.initial(4), []
+    for cycle in (1, 2, 3):
+        result = learner.train([TrainJob(4, 0, cycle, model)])[0]
+        model, losses = result.model, []
+        rng = streams.generator(1, "batches", 4, 0, cycle)
+        rng.integers(2**63)
+        for _ in range(2):
+            for index in torch.from_numpy(rng.permutation(len(y))).split(32):
+                plain.zero_grad()
+                loss = nn.functional.cross_entropy(module(x[index]), y[index])
+                loss.backward()
+                plain.step()
+                losses.append(loss.item())
+    expected = nn.utils.parameters_to_vector(module.parameters()).detach().numpy()
+    assert np.allclose(model, expected, rtol=1e-4, atol=1e-6), np.abs(model - expected).max()
+    assert result.loss == pytest.approx(np.mean(losses), rel=1e-4)
+    assert result.samples == 2 * len(y)
+
+
+def test_a_job_leaves_its_model_as_it_was_and_gives_a_new_frozen_one():
+    learner = make_learner(make_config())
+    given = learner.initial(0).copy()
+    before = given.copy()
+    result = learner.train([TrainJob(0, 0, 1, given)])[0]
+    assert np.array_equal(given, before)
+    assert result.model.dtype == np.float32 and not result.model.flags.writeable
+    assert not np.shares_memory(result.model, given)
+    assert not np.array_equal(result.model, given)
+    assert result.seconds > 0
+    kept = result.model.copy()
+    learner.train([TrainJob(1, 0, 1, given)])
+    assert np.array_equal(result.model, kept), "later jobs do not touch earlier results"
+
+
+def test_local_steps_run_through_fresh_passes_and_take_the_short_last_batch():
+    # 81 samples a node in batches of 32, 32, 17: seven steps are two passes and one step.
+    learner = make_learner(make_config(learner={"local_steps": 7}))
+    result = learner.train([TrainJob(0, 0, 1, learner.initial(0))])[0]
+    assert result.samples == 2 * 81 + 32
+
+
+def test_forgetting_and_a_new_incarnation_both_start_with_a_fresh_optimizer():
+    config = make_config()
+    learner, untouched = make_learner(config), make_learner(config)
+    start = learner.initial(2)
+    fresh = untouched.train([TrainJob(2, 0, 2, start)])[0].model.tobytes()
+    learner.train([TrainJob(2, 0, 1, start)])
+    assert learner.train([TrainJob(2, 0, 2, start)])[0].model.tobytes() != fresh, "Adam's moments were kept"
+    learner.forget(2)
+    learner.forget(9)
+    assert learner.train([TrainJob(2, 0, 2, start)])[0].model.tobytes() == fresh
+    newcomer = make_learner(config).train([TrainJob(2, 1, 2, start)])[0].model.tobytes()
+    assert learner.train([TrainJob(2, 1, 2, start)])[0].model.tobytes() == newcomer != fresh
+
+
+def test_a_diverged_model_has_a_loss_that_says_so_and_stops_nothing():
+    learner = make_learner(make_config(learner={"optimizer": "sgd", "learning_rate": 1000.0, "weight_decay": 900.0, "local_steps": 40}))
+    result = learner.train([TrainJob(0, 0, 1, learner.initial(0))])[0]
+    assert not math.isfinite(result.loss)
+    accuracy, loss = learner.evaluate([result.model])[0]
+    assert 0 <= accuracy <= 1 and not math.isfinite(loss)
+
+
+def test_a_module_that_replaces_a_buffer_is_refused(nets):
+    config = make_config(model={"name": "custom", "factory": f"{nets}:Replaces"})
+    learner = make_learner(config)
+    with pytest.raises(ConfigError, match=r"model\.factory.*buffer seen in place"):
+        learner.train([TrainJob(0, 0, 1, learner.initial(0))])
+
+
+# Evaluation
+
+
+def test_evaluation_is_accuracy_and_mean_loss_over_the_whole_test_set():
+    config = make_config(data={**BLOBS, "samples": 5000, "test_fraction": 0.5})
+    learner = make_learner(config, [0])
+    data = datasets.load(config.data, 1)
+    module = models.build(config.model, (6,), 3)
+    nn.utils.vector_to_parameters(torch.from_numpy(learner.initial(0).copy()), module.parameters())
+    with torch.no_grad():
+        out, y = module(torch.from_numpy(data.scaled(data.test_x))), torch.from_numpy(data.test_y)
+    accuracy, loss = learner.evaluate([learner.initial(0)])[0]
+    assert accuracy == pytest.approx(float((out.argmax(1) == y).float().mean()))
+    assert loss == pytest.approx(float(nn.functional.cross_entropy(out, y)), rel=1e-5)
+
+
+def test_equal_models_are_evaluated_once():
+    learner = make_learner(make_config())
+    calls = []
+    learner._flat.module.register_forward_hook(lambda *_: calls.append(1))
+    one, other = learner.newcomer(0, 1), learner.newcomer(0, 2)
+    results = learner.evaluate([one, other, one.copy(), one, other.copy()])
+    assert len(calls) == 2
+    assert results[0] == results[2] == results[3] and results[1] == results[4] and results[0] != results[1]
+    assert learner.evaluate(np.stack([one, other, one, other, one])) == [results[i] for i in (0, 1, 0, 1, 0)]
+    assert learner.evaluate([]) == []
+
+
+def test_evaluation_between_cycles_changes_no_training(nets):
+    config = make_config(model={"name": "custom", "factory": f"{nets}:Drop"})
+    watched, plain = make_learner(config, [7]), cycles(make_learner(config, [7]), [7], 3)[7]
+    model = watched.initial(7)
+    for cycle in (1, 2, 3):
+        model = watched.train([TrainJob(7, 0, cycle, model)])[0].model
+        watched.evaluate([model, watched.newcomer(7, 5)])
+    assert model.tobytes() == plain[-1]
+
+
+# What comes out
+
+
+def last_accuracy(config: Config, count: int) -> float:
+    learner = make_learner(config, [0])
+    model = learner.initial(0)
+    for cycle in range(1, count + 1):
+        model = learner.train([TrainJob(0, 0, cycle, model)])[0].model
+    return learner.evaluate([model])[0][0]
+
+
+def test_logistic_regression_alone_on_half_of_spambase_passes_88_percent():
+    learner = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.0}
+    accuracy = last_accuracy(make_config({"dataset": "spambase"}, {"name": "logistic"}, learner, nodes=2), 10)
+    assert accuracy > 0.88
+
+
+def test_lenet5_alone_on_half_of_mnist10k_passes_90_percent_in_three_epochs():
+    accuracy = last_accuracy(make_config({"dataset": "mnist10k"}, {}, {}, nodes=2), 3)
+    assert accuracy > 0.9

@@ -1,0 +1,102 @@
+"""Partitions: every sample belongs to exactly one node, every node has one, and the skew is what was asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from healmpi.config import ConfigError, DataSection
+from healmpi.learning.partition import label_counts, partition
+
+KINDS = ("iid", "dirichlet", "shards")
+
+
+def balanced_labels(samples: int, classes: int = 10) -> np.ndarray:
+    return np.random.default_rng(0).permutation(np.arange(samples, dtype=np.int64) % classes)
+
+
+@st.composite
+def cases(draw):
+    nodes, shards_per_node = draw(st.integers(1, 30)), draw(st.integers(1, 4))
+    samples = draw(st.integers(nodes * shards_per_node, 400))
+    labels = np.array(draw(st.lists(st.integers(0, 6), min_size=samples, max_size=samples)), np.int64)
+    alpha = draw(st.sampled_from((1e-300, 1e-3, 0.1, 1.0, 1e6)))
+    section = DataSection(partition=draw(st.sampled_from(KINDS)), alpha=alpha, shards_per_node=shards_per_node)
+    return labels, section, nodes, draw(st.integers(0, 2**63 - 1))
+
+
+@settings(max_examples=150, deadline=None)
+@given(cases())
+def test_every_sample_has_one_node_and_every_node_a_sample(case):
+    labels, section, nodes, seed = case
+    parts = partition(labels, section, nodes, seed)
+    assert len(parts) == nodes
+    assert all(part.dtype == np.int64 and len(part) >= 1 for part in parts)
+    assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels)))
+    if section.partition == "iid":
+        sizes = [len(part) for part in parts]
+        assert max(sizes) - min(sizes) <= 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(cases())
+def test_the_same_arguments_give_the_same_parts(case):
+    labels, section, nodes, seed = case
+    before = labels.copy()
+    for one, other in zip(partition(labels, section, nodes, seed), partition(labels, section, nodes, seed), strict=True):
+        assert np.array_equal(one, other)
+    assert np.array_equal(labels, before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_seed_gives_other_parts(kind):
+    labels = balanced_labels(500)
+    one, other = (partition(labels, DataSection(partition=kind), 10, seed) for seed in (1, 2))
+    assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_as_many_nodes_as_samples_leaves_one_each(kind):
+    parts = partition(balanced_labels(40), DataSection(partition=kind, alpha=0.01, shards_per_node=1), 40, 3)
+    assert [len(part) for part in parts] == [1] * 40
+
+
+def test_small_alpha_is_skewed_and_large_alpha_is_even():
+    labels = balanced_labels(20_000)
+
+    def largest_share(alpha: float) -> float:
+        parts = partition(labels, DataSection(partition="dirichlet", alpha=alpha), 20, 1)
+        counts = label_counts(labels, parts, 10)
+        return float(np.mean(counts.max(axis=1) / counts.sum(axis=1)))
+
+    skewed, middle, even = largest_share(0.05), largest_share(1.0), largest_share(1e5)
+    assert skewed > 0.6 > middle > 0.2 > even, (skewed, middle, even)
+    assert even == pytest.approx(0.1, abs=0.01)
+
+
+def test_two_shards_of_balanced_labels_hold_at_most_two_labels_mcmahan_section_3():
+    labels = balanced_labels(6000)
+    counts = label_counts(labels, partition(labels, DataSection(partition="shards"), 100, 1), 10)
+    assert np.all((counts > 0).sum(axis=1) <= 2)
+    assert np.all(counts.sum(axis=1) == 60)
+    assert len({tuple(row > 0) for row in counts}) > 20, "shards are dealt at random"
+
+
+def test_label_counts_of_a_small_example():
+    labels = np.array([0, 1, 1, 2], np.int64)
+    counts = label_counts(labels, (np.array([0, 1]), np.array([2, 3]), np.array([], np.int64)), 4)
+    assert counts.dtype == np.int64
+    assert counts.tolist() == [[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_fewer_samples_than_nodes_names_the_field(kind):
+    with pytest.raises(ConfigError, match=r"run\.nodes = 11 .*10"):
+        partition(balanced_labels(10), DataSection(partition=kind), 11, 1)
+
+
+def test_fewer_samples_than_shards_names_the_field_and_the_limit():
+    with pytest.raises(ConfigError, match=r"data\.shards_per_node = 4 .*at most 3"):
+        partition(balanced_labels(30), DataSection(partition="shards", shards_per_node=4), 10, 1)

@@ -1,0 +1,511 @@
+"""Results files: what is written comes back, whatever happens to the writer; what is wrong is named."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from healmpi.config import Config, ConfigError, to_toml
+from healmpi.messages import KINDS
+from healmpi.results import info, merge, preflight, verdict
+from healmpi.results.schema import CYCLE_COLUMNS, FAULT_COLUMNS, GROUP_COLUMNS, PHASES, ResultsError, part_path, parts_folder
+from healmpi.results.writer import CycleRows, FaultRow, GroupRow, PartWriter
+
+VIEW, KIND_COUNT = 3, len(KINDS)
+
+
+def config(cycles: int, nodes: int, warmup: int = 0) -> Config:
+    return Config.from_table(
+        {"run": {"cycles": cycles, "nodes": nodes, "warmup_cycles": warmup}, "elevator": {"view_size": 1, "hub_count": 1}}
+    ).resolve()
+
+
+def open_writer(out: Path, rank: int, ranks: int, nodes: range, total: int, settings: Config, flush_every: int = 2) -> PartWriter:
+    partition = ([np.arange(node + 1) * 3 for node in nodes], np.array([[node + 1, 0] for node in nodes]).reshape(-1, 2))
+    return PartWriter(
+        part_path(out, rank), rank=rank, ranks=ranks, nodes=nodes, total_nodes=total, config_json=settings.to_json(),
+        config_toml=to_toml(settings), config_hash=settings.hash(), view_size=VIEW, hub_count=2, flush_every=flush_every,
+        provenance={"healmpi": "0", "started": "2000-01-01T00:00:00", "seed": 1}, partition=partition,
+    )  # fmt: skip
+
+
+def make_rows(rng: np.random.Generator, cycle: int, count: int, views: bool = True) -> CycleRows:
+    """Random numbers that a valid run could have left: all that was sent was accepted by the sender itself."""
+    messages = rng.integers(0, 50, (count, KIND_COUNT))
+    return CycleRows(
+        cycle=cycle, ticks=int(rng.integers(1, 20)), accuracy=rng.random(count, np.float32), loss=rng.random(count, np.float32),
+        train_loss=rng.random(count, np.float32), trained=rng.random(count) < 0.5, alive=np.ones(count, bool), is_hub=rng.random(count) < 0.3,
+        incarnation=rng.integers(0, 3, count, np.int32), staleness=rng.integers(-1, 5, count, np.int32),
+        model_crc32=rng.integers(0, 2**32, count, np.uint32), seconds=rng.random((count, len(PHASES))), messages_out=messages,
+        messages_in=messages.copy(), messages_dropped=np.zeros_like(messages), bytes_out=messages * 2**33, bytes_in=messages * 2**33,
+        views=rng.integers(-1, 9, (count, VIEW), np.int32) if views else None,
+    )  # fmt: skip
+
+
+def finish(writer: PartWriter, count: int, **changes) -> None:
+    facts = {"host": "näme", "pid": 7, "wall_s": 2.0}
+    known = {
+        "model_digests": ["0f" * 32] * count,
+        "models": None,
+        "rank_facts": facts,
+        "audit": [],
+        "audited": True,
+        "survivors_finished": True,
+    }
+    writer.finish(**(known | changes))
+    writer.close()
+
+
+def write_run(out: Path, rows: list[list[CycleRows]], groups=(), faults=(), *, asked: int | None = None, **changes) -> Path:
+    """Parts of a finished run. rows: by rank, by cycle. groups, faults: all of rank 0, given with its first cycle of the same number."""
+    counts = [len(one[0].alive) for one in rows]
+    total = sum(counts)
+    settings = config(asked or len(rows[0]), max(2, total))
+    first = 0
+    for rank, (mine, count) in enumerate(zip(rows, counts, strict=True)):
+        writer = open_writer(out, rank, len(rows), range(first, first + count), total, settings)
+        for one in mine:
+            here = rank == 0
+            writer.append(one, [g for g in groups if here and g.cycle == one.cycle], [f for f in faults if here and f.cycle == one.cycle])
+        finish(writer, count, **changes)
+        first += count
+    return out
+
+
+def random_run(out: Path, counts=(2, 1), cycles: int = 3, seed: int = 0) -> list[list[CycleRows]]:
+    rng = np.random.default_rng(seed)
+    return [[make_rows(rng, cycle, count) for cycle in range(1, cycles + 1)] for count in counts]
+
+
+def group_row(cycle: int = 1, epoch: int = 5, members=(0, 1), outcome: int = 0, reused: bool = False, node: int = 0) -> GroupRow:
+    return GroupRow(cycle, 0, epoch, node, members[0], outcome, reused, 1, 0.25, tuple(members))
+
+
+# What is written comes back.
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    cycles=st.integers(1, 9),
+    flush_every=st.integers(1, 12),
+    views_every=st.integers(1, 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_rows_of_all_ranks_come_back_in_their_place(tmp_path_factory, counts, cycles, flush_every, views_every, seed):
+    out, rng = tmp_path_factory.mktemp("run") / "out.h5", np.random.default_rng(seed)
+    total, settings = sum(counts), config(max(1, cycles - 1), max(2, sum(counts)), warmup=1 if cycles > 1 else 0)
+    numbers = range(0 if cycles > 1 else 1, cycles if cycles > 1 else 2)
+    written, groups, faults, models, first = [], [], [], [], 0
+    for rank, count in enumerate(counts):
+        writer = open_writer(out, rank, len(counts), range(first, first + count), total, settings, flush_every)
+        rows = [make_rows(rng, cycle, count, cycle % views_every == 0) for cycle in numbers]
+        for one in rows:
+            mine = [
+                group_row(one.cycle, 1000 * rank + int(size), tuple(range(int(size))), node=first)
+                for size in rng.integers(1, 7, int(rng.integers(0, 3)))
+            ]
+            hit = (
+                [FaultRow(one.cycle, 3, first, "crash", "nach dem Frühstück " + "ü" * int(rng.integers(0, 90)))]
+                if rng.random() < 0.5
+                else []
+            )
+            groups, faults = groups + mine, faults + hit
+            writer.append(one, mine, hit)
+        models.append(rng.random((count, 11), np.float32))
+        finish(writer, count, models=models[-1], rank_facts={"host": f"h{rank}", "wall_s": float(rank), f"only_{rank}": rank + 1})
+        written.append(rows)
+        first += count
+
+    assert merge.merge(out, remove_parts=True) == out
+    assert not parts_folder(out).exists()
+    with h5py.File(out) as file:
+        assert file.attrs["complete"] == 1 and file["config"].attrs["hash"] == settings.hash()
+        for column in CYCLE_COLUMNS:
+            expected = np.stack([np.concatenate([getattr(rows[i], column.name) for rows in written]) for i in range(len(numbers))])
+            np.testing.assert_array_equal(file["cycles"][column.name][:], expected, err_msg=column.name)
+            assert file["cycles"][column.name].dtype == np.dtype(column.dtype)
+        assert file["cycles/cycle"][:].tolist() == list(numbers)
+        recorded = [i for i, cycle in enumerate(numbers) if cycle % views_every == 0]
+        assert file["overlay/cycle"][:].tolist() == [numbers[i] for i in recorded]
+        for place, i in enumerate(recorded):
+            np.testing.assert_array_equal(file["overlay/views"][place], np.concatenate([rows[i].views for rows in written]))
+        groups.sort(key=lambda one: one.cycle)
+        faults.sort(key=lambda one: one.cycle)
+        for column in GROUP_COLUMNS[:-1]:
+            assert file["groups"][column.name][:].tolist() == [getattr(one, column.name) for one in groups]
+        assert [tuple(row[row >= 0]) for row in file["groups/members"][:]] == [one.members for one in groups]
+        assert [one.decode() for one in file["faults/detail"][:]] == [one.detail.encode()[:128].decode(errors="ignore") for one in faults]
+        np.testing.assert_array_equal(file["models/parameters"][:], np.concatenate(models))
+        offsets = file["partition/node_offsets"][:]
+        for node in range(total):
+            assert file["partition/sample_indices"][offsets[node] : offsets[node + 1]].tolist() == [3 * i for i in range(node + 1)]
+        assert file["partition/label_counts"][:, 0].tolist() == list(range(1, total + 1))
+        assert file["ranks/only_0"][:].tolist() == [1] + [0] * (len(counts) - 1)
+        assert file["ranks/host"][:].tolist() == [b"h%d" % rank for rank in range(len(counts))]
+        reasons = verdict.judge(file)
+        assert all("different members" in reason for reason in reasons), reasons
+        assert info.conclusion(out) == (reasons, verdict.summarise(file))
+
+
+def test_small_blocks_and_chunks_give_the_same_file(tmp_path, monkeypatch):
+    rows = random_run(tmp_path, counts=(40, 30), cycles=40)
+    write_run(tmp_path / "a.h5", rows, [group_row(c, c, tuple(range(9))) for c in range(1, 41)])
+    whole = merge.merge(tmp_path / "a.h5", remove_parts=False).rename(tmp_path / "whole.h5")
+    for module, name, value in (
+        (merge, "BLOCK_BYTES", 40_000),
+        (merge, "CHUNK_BYTES", 4096),
+        (merge, "LARGE_BYTES", 100),
+        (verdict, "BLOCK_BYTES", 9000),
+    ):
+        monkeypatch.setattr(module, name, value)
+    pieces = merge.merge(tmp_path / "a.h5", remove_parts=False)
+    with h5py.File(whole) as one, h5py.File(pieces) as other:
+        assert other["cycles/seconds"].chunks is not None
+        for group in ("cycles", "overlay", "groups", "models", "partition"):
+            for name in one[group]:
+                np.testing.assert_array_equal(one[group][name][:], other[group][name][:], err_msg=name)
+    assert info.conclusion(whole)[0] == info.conclusion(pieces)[0] == []
+    for before, after in zip(info.conclusion(whole)[1], info.conclusion(pieces)[1], strict=True):
+        assert before.name == after.name and before.value == pytest.approx(after.value, rel=1e-12)
+
+
+def test_a_very_long_configuration_fits(tmp_path):
+    settings = config(1, 2)
+    writer = PartWriter(
+        part_path(tmp_path / "o.h5", 0), rank=0, ranks=1, nodes=[0, 1], total_nodes=2, config_json=settings.to_json(), config_toml="#" * 300_000,
+        config_hash="h", view_size=VIEW, hub_count=1, flush_every=1, provenance={"command": "x" * 100_000},
+    )  # fmt: skip
+    writer.append(make_rows(np.random.default_rng(0), 1, 2), [], [])
+    finish(writer, 2, model_digests=[])
+    with h5py.File(merge.merge(tmp_path / "o.h5", remove_parts=True)) as file:
+        assert len(file["config"].attrs["toml"]) == 300_000 and len(file["provenance"].attrs["command"]) == 100_000
+
+
+def test_xarray_opens_every_group(tmp_path):
+    xarray = pytest.importorskip("xarray")
+    pytest.importorskip("h5netcdf")
+    out = tmp_path / "with space.h5"
+    write_run(out, random_run(out), [group_row()])
+    merge.merge(out, remove_parts=True)
+    assert "VALID" in info.describe(out)
+    for group in ("cycles", "overlay", "groups", "faults", "partition", "models", "ranks", "summary"):
+        with xarray.open_dataset(out, group=group, engine="h5netcdf") as data:
+            data.load()
+            assert all(variable.dtype != object for variable in data.variables.values()), group
+    with xarray.open_dataset(out, group="cycles", engine="h5netcdf") as data:
+        assert dict(data.sizes) == {"cycle": 3, "node": 3, "kind": KIND_COUNT, "phase": len(PHASES)}
+        assert data.alive.dtype == bool and data.messages_out.dims == ("cycle", "node", "kind")
+        assert data.sel(cycle=2, phase=b"train").seconds.shape == (3,)
+
+
+# Killed, cut off, full.
+
+
+def run_script(text: str, *arguments: object) -> subprocess.CompletedProcess:
+    start = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}\nfrom test_results import *\n"
+    command = [sys.executable, "-c", start + textwrap.dedent(text), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def test_a_killed_run_keeps_what_all_ranks_have_flushed(tmp_path):
+    out = tmp_path / "out.h5"
+    script = """
+        writer = open_writer(Path(sys.argv[1]), int(sys.argv[2]), 3, range(2 * int(sys.argv[2]), 2 * int(sys.argv[2]) + 2), 6, config(50, 6))
+        for cycle in range(1, int(sys.argv[3]) + 1):
+            writer.append(make_rows(np.random.default_rng(cycle), cycle, 2), [group_row(cycle, cycle)], [FaultRow(cycle, 1, 0, "crash", "start")])
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    for rank, cycles in ((0, 9), (2, 6)):
+        assert run_script(script, out, rank, cycles).returncode == -signal.SIGKILL
+    with pytest.raises(ResultsError, match="healmpi merge"):
+        info.describe(out)
+    merge.merge(out, remove_parts=False)
+    with h5py.File(out) as file:
+        assert file.attrs["complete"] == 0
+        assert file["cycles/cycle"][:].tolist() == [1, 2, 3, 4, 5, 6]  # rank 0 had flushed 8 of its 9
+        assert file["ranks/cycles"][:].tolist() == [8, 0, 6] and file["ranks/state"][:].tolist() == [1, 2, 1]
+        np.testing.assert_array_equal(file["cycles/accuracy"][2, :2], make_rows(np.random.default_rng(3), 3, 2).accuracy)
+        assert np.isnan(file["cycles/accuracy"][:, 2:4]).all() and not file["cycles/alive"][:, 2:4].any()
+        assert len(file["faults/cycle"]) == 12 and file["partition/label_counts"][:, 0].tolist() == [1, 2, 0, 0, 5, 6]
+    reasons = " | ".join(info.conclusion(out)[0])
+    for text in ("rank 1 left no part file", "2 of 6 nodes", "not complete: 6 cycles", "ranks 0, 2 did not finish and had live nodes"):
+        assert text in reasons
+    assert "NOT complete" in info.describe(out)
+
+
+def test_a_part_cut_off_in_the_middle_counts_as_unreadable(tmp_path):
+    out = write_run(tmp_path / "out.h5", random_run(tmp_path))
+    path = part_path(out, 1)
+    os.truncate(path, path.stat().st_size // 2)
+    merge.merge(out, remove_parts=False)
+    assert "rank 1 left a part file that cannot be read" in info.conclusion(out)[0]
+    os.truncate(part_path(out, 0), 0)
+    with pytest.raises(ResultsError, match=r"rank-00000.h5 is empty"):
+        merge.merge(out, remove_parts=False, force=True)
+
+
+def test_a_run_killed_before_its_first_flush_gives_a_file_without_cycles(tmp_path):
+    out = tmp_path / "out.h5"
+    open_writer(out, 0, 1, range(2), 2, config(5, 2)).close()
+    merge.merge(out, remove_parts=True)
+    assert "no cycle was recorded" in info.conclusion(out)[0]
+    assert "0 cycles" in info.describe(out)
+
+
+LIMITED = """
+    import resource
+    limit = int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+"""
+
+
+def test_a_full_disk_keeps_the_flushed_rows_and_says_so(tmp_path):
+    out = tmp_path / "out.h5"
+    script = (
+        LIMITED
+        + """
+    writer = open_writer(Path(sys.argv[1]), 0, 1, range(50), 50, config(2000, 50), 5)
+    try:
+        for cycle in range(1, 2001):
+            writer.append(make_rows(np.random.default_rng(cycle), cycle, 50), [], [])
+    except OSError as error:
+        print(error)
+    writer.close()
+    """
+    )
+    done = run_script(script, out, 4_000_000)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "File too large" in done.stdout and "what was flushed before is kept" in done.stdout and "rank-00000.h5" in done.stdout
+    merge.merge(out, remove_parts=False)
+    with h5py.File(out) as file:
+        count = len(file["cycles/cycle"])
+        assert count > 50 and count % 5 == 0
+        np.testing.assert_array_equal(file["cycles/seconds"][-1], make_rows(np.random.default_rng(count), count, 50).seconds)
+
+
+def test_a_full_disk_while_merging_keeps_the_parts(tmp_path):
+    out = write_run(tmp_path / "out.h5", random_run(tmp_path, counts=(60,), cycles=60))
+    script = (
+        LIMITED
+        + """
+    try:
+        merge.merge(Path(sys.argv[1]), remove_parts=True)
+    except ResultsError as error:
+        print(error)
+    """
+    )
+    done = run_script(script, out, 700_000)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    assert "out.h5 cannot be made of its parts (File too large); the parts are kept" in done.stdout
+    assert os.listdir(tmp_path) == ["out.h5.parts"]
+    assert info.conclusion(merge.merge(out, remove_parts=True))[0] == []
+
+
+# What makes a run invalid.
+
+
+def spoil(rows: list[list[CycleRows]], name: str, where: tuple, value) -> None:
+    getattr(rows[0][-1], name)[where] = value
+
+
+def reasons_of(out: Path, rows, groups=(), **changes) -> list[str]:
+    merge.merge(write_run(out, rows, groups, **changes), remove_parts=True, force=True)
+    with h5py.File(out) as file:
+        assert verdict.judge(file) == info.conclusion(out)[0]
+    return info.conclusion(out)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "value", "expected"),
+    [
+        ("messages_in", (0, 4), -1000, r"model messages: \d+ sent, .* unaccounted for"),
+        ("messages_dropped", (0, 0), 1, r"cache_request messages: .* 1 too many"),
+        ("loss", (1,), np.nan, "1 losses of live nodes are not finite, the first is loss of node 1 in cycle 3"),
+        ("train_loss", (0,), np.inf, "the first is train_loss of node 0 in cycle 3"),
+    ],
+)
+def test_numbers_that_make_a_run_invalid(tmp_path, name, where, value, expected):
+    rows = random_run(tmp_path)
+    spoil(rows, "trained", (0,), True)
+    assert reasons_of(tmp_path / "a.h5", rows) == []
+    spoil(rows, name, where, value)
+    (reason,) = reasons_of(tmp_path / "b.h5", rows)
+    assert re.search(expected, reason), reason
+
+
+def test_a_loss_that_was_not_measured_is_no_divergence(tmp_path):
+    rows = random_run(tmp_path)
+    spoil(rows, "trained", (0,), False)
+    spoil(rows, "train_loss", (0,), np.nan)
+    for name in ("accuracy", "loss"):
+        spoil(rows, name, (1,), np.nan)
+    assert reasons_of(tmp_path / "a.h5", rows) == []
+
+
+def test_groups_audit_and_ranks_that_make_a_run_invalid(tmp_path):
+    rows = random_run(tmp_path)
+    same = [group_row(1, 5), group_row(2, 5, reused=True, node=1)]
+    assert reasons_of(tmp_path / "a.h5", rows, same) == []
+    assert reasons_of(tmp_path / "b.h5", rows, [*same, group_row(3, 5, (0, 2))]) == ["group 5 is reported with different members"]
+    assert reasons_of(tmp_path / "c.h5", rows, audit=["cycle 1, node 0: off"]) == ["audit: cycle 1, node 0: off"]
+    assert reasons_of(tmp_path / "d.h5", rows, survivors_finished=False) == [
+        "ranks 0, 1 reported survivors that did not finish and had live nodes"
+    ]
+    assert reasons_of(tmp_path / "e.h5", rows, asked=4) == ["the run is not complete: 3 cycles are common to all parts"]
+    many = reasons_of(tmp_path / "f.h5", rows, audit=[f"{i} " + "x" * 1000 for i in range(300)])
+    assert len(many) == 100 and many[-1] == "audit: and 201 more"
+
+
+def test_figures_of_merit_of_a_run_worked_out_by_hand(tmp_path):
+    rows = random_run(tmp_path, counts=(2, 2), cycles=4)
+    for rank, mine in enumerate(rows):
+        for cycle, one in enumerate(mine):
+            one.accuracy[:] = np.nan if cycle == 3 else [0.8 + 0.1 * cycle, 0.7 + 0.1 * cycle]
+            one.alive[:] = [True, rank == 0 or cycle == 0]
+            one.is_hub[:] = [rank == 0, True]
+            one.seconds[:] = [1, 2, 3, 4, 0, 90]
+            one.messages_out[:], one.messages_in[:], one.bytes_out[:] = 1, 1, 10
+            one.messages_out[0, 0] = one.messages_in[0, 0] = 3
+    groups = [
+        group_row(1, 5),
+        group_row(1, 5, node=1),
+        group_row(2, 5, reused=True),
+        group_row(3, 6, outcome=1),
+        group_row(4, 7, (0,), outcome=2),
+    ]
+    assert reasons_of(tmp_path / "a.h5", rows, groups) == []
+    found = {figure.name: figure.value for figure in info.conclusion(tmp_path / "a.h5")[1]}
+    expected = {
+        "accuracy_mean": 2.9 / 3, "accuracy_std": np.std([1.0, 0.9, 1.0]), "accuracy_min": 0.9, "cycles_to_0.85": 2, "cycles_to_0.90": 3 - 1 * (2.6 / 3 >= 0.9),
+        "cycles_to_0.95": 3, "live_nodes": 3, "hubs": 2, "wall_s": 2.0, "cycles_per_s": 2.0, "train_share": 0.1, "messaging_share": 0.2, "wait_share": 0.3,
+        "group_share": 0.4, "harness_share": 0.0, "messages_per_cycle": 44, "model_messages_per_cycle": 12, "bytes_per_cycle": 400, "groups_created": 1,
+        "groups_reused": 1, "groups_abandoned": 1,
+    }  # fmt: skip
+    assert set(found) == set(expected) | {"loss_mean"}
+    for name, value in expected.items():
+        assert found[name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_a_run_of_the_overlay_alone_has_no_learning_figures(tmp_path):
+    rows = random_run(tmp_path)
+    for one in (one for mine in rows for one in mine):
+        one.accuracy[:] = one.loss[:] = one.train_loss[:] = np.nan
+        one.trained[:] = False
+    assert reasons_of(tmp_path / "a.h5", rows, model_digests=[]) == []
+    names = {figure.name for figure in info.conclusion(tmp_path / "a.h5")[1]}
+    assert "hubs" in names and not any(name.startswith(("accuracy", "loss", "cycles_to")) for name in names)
+    assert "accuracy" not in info.describe(tmp_path / "a.h5")
+
+
+# Files that are refused.
+
+
+def test_files_that_are_not_results_are_refused_by_name(tmp_path):
+    def refused(path: Path, text: str) -> None:
+        for read in (info.describe, info.conclusion):
+            with pytest.raises(ResultsError, match=text) as caught:
+                read(path)
+            assert "\n" not in str(caught.value)
+
+    good = merge.merge(write_run(tmp_path / "good.h5", random_run(tmp_path, cycles=30)), remove_parts=False)
+    refused(tmp_path / "no.h5", "does not exist")
+    refused(tmp_path, "is a folder, not a results file")
+    refused(parts_folder(good), r"run `healmpi merge .*good.h5`")
+    refused(part_path(good, 0), "is the part of one rank")
+    (tmp_path / "empty.h5").touch()
+    refused(tmp_path / "empty.h5", "is empty")
+    (tmp_path / "text.h5").write_text("cycle,accuracy\n")
+    refused(tmp_path / "text.h5", "is not an HDF5 file")
+    with h5py.File(tmp_path / "foreign.h5", "w") as file:
+        file["x"] = 1
+    refused(tmp_path / "foreign.h5", "not one of healmpi's")
+    for share in (0.02, 0.5, 0.99):
+        (tmp_path / "cut.h5").write_bytes(good.read_bytes()[: int(good.stat().st_size * share)])
+        refused(tmp_path / "cut.h5", "truncated or damaged")
+    with h5py.File(good, "r+") as file:
+        file.attrs["schema_version"] = "2.0"
+    refused(good, "schema version 2.0, and this healmpi reads version 1.x only")
+    with h5py.File(good, "r+") as file:
+        file.attrs["schema_version"] = "1.7"
+        file.create_group("addition")
+    assert "verdict" in info.describe(good)
+    with h5py.File(good, "r+") as file:
+        del file["summary"]
+    refused(good, "damaged, or not a whole results file")
+
+
+def test_merge_refuses_what_does_not_belong_together(tmp_path):
+    out = tmp_path / "out.h5"
+    with pytest.raises(ResultsError, match="no parts to merge"):
+        merge.merge(out, remove_parts=False)
+    write_run(out, random_run(tmp_path))
+    merge.merge(out, remove_parts=False)
+    before = out.read_bytes()
+    with pytest.raises(ResultsError, match="exists already"):
+        merge.merge(out, remove_parts=False)
+    assert merge.merge(out, remove_parts=False, force=True).read_bytes() == before
+    with h5py.File(part_path(out, 1), "r+") as file:
+        file.attrs["config_hash"] = "another"
+    with pytest.raises(ResultsError, match="are of different runs: config_hash"):
+        merge.merge(out, remove_parts=False, force=True)
+    assert out.read_bytes() == before
+
+
+def test_a_rank_hosts_a_block_and_rows_must_fit(tmp_path):
+    with pytest.raises(ValueError, match="block of nodes"):
+        open_writer(tmp_path / "a.h5", 0, 1, [0, 2], 3, config(1, 3))
+    writer = open_writer(tmp_path / "b.h5", 0, 1, range(2), 2, config(1, 2), flush_every=1)
+    with pytest.raises(AssertionError, match="rows of shape"):
+        writer.append(make_rows(np.random.default_rng(0), 1, 1), [], [])
+
+
+# Before the run.
+
+
+def test_places_where_nothing_can_be_written_are_refused(tmp_path):
+    def refused(out: Path, text: str, force: bool = False, needed: int = 0) -> None:
+        with pytest.raises(ConfigError, match=text):
+            preflight.check_output(out, force, needed)
+
+    preflight.check_output(tmp_path / "a b.h5", False, 1000)
+    refused(tmp_path / "no" / "out.h5", "does not exist")
+    refused(tmp_path, "this is a folder")
+    (tmp_path / "file").touch()
+    refused(tmp_path / "file" / "out.h5", "is not a folder")
+    refused(tmp_path / "file", "--force replaces it")
+    preflight.check_output(tmp_path / "file", True, 0)
+    refused(tmp_path / "out.h5", "about .* TB are needed", needed=10**18)
+    out = write_run(tmp_path / "old.h5", random_run(tmp_path))
+    refused(out, "healmpi merge .*old.h5.*--force discards")
+    preflight.check_output(out, True, 0)
+    (parts_folder(out) / "mine.txt").touch()
+    preflight.prepare_parts(out, True)
+    assert os.listdir(parts_folder(out)) == ["mine.txt"]
+
+
+def test_the_estimate_covers_what_is_written(tmp_path):
+    rows = random_run(tmp_path, counts=(50,), cycles=100)
+    settings = Config.from_table({"run": {"cycles": 100, "nodes": 50}, "elevator": {"view_size": VIEW, "hub_count": 1}}).resolve()
+    out = write_run(tmp_path / "out.h5", rows)
+    merge.merge(out, remove_parts=False)
+    written = sum(path.stat().st_size for path in tmp_path.rglob("*.h5") if path.is_file())
+    assert written < preflight.estimate_bytes(settings, 1, 0) < 3 * written
+
+
+def test_all_columns_of_the_contract_are_documented():
+    text = (Path(__file__).parents[1] / "docs" / "results-format.md").read_text(encoding="utf-8")
+    for group, columns in (("cycles", CYCLE_COLUMNS), ("groups", GROUP_COLUMNS), ("faults", FAULT_COLUMNS)):
+        for column in columns:
+            assert f"`{column.name}`" in text.partition(f"## /{group}")[2].partition("\n## ")[0], f"{group}/{column.name}"
