@@ -323,7 +323,7 @@ def _blocks(rows: int, row_bytes: int, chunk_rows: list[int]) -> Iterator[tuple[
         yield start, min(rows, start + step)
 
 
-# Reports of groups, and faults: by cycle, then rank.
+# Reports of groups, and faults: by cycle, attempt, node.
 
 
 def _write_groups(file: h5py.File, run: Run) -> None:
@@ -363,7 +363,8 @@ def _ordered(run: Run, source: str, columns: tuple[Column, ...]) -> tuple[dict[s
             for name, pieces in found.items():
                 pieces.append(file[f"{source}/{name}"][: part.committed[source]])
     values = {name: np.concatenate(pieces) for name, pieces in found.items()}
-    order = np.argsort(values["cycle"], kind="stable")
+    # By cycle, attempt, node: an order that does not depend on which rank hosts which node.
+    order = np.lexsort([values[key] for key in ("node", "attempt", "cycle") if key in values])
     order = order[values["cycle"][order] <= run.last_cycle]
     return {name: column[order] for name, column in values.items()}, order
 

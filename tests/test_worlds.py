@@ -1,0 +1,96 @@
+"""The same configuration and seed give the same bits in every world, and every drawn run ends VALID there."""
+
+import json
+
+import drawn
+import h5py
+import numpy as np
+import pytest
+from launch import ROOT, finish, mpirun, start
+from simulate import simulate
+
+FLAVOURS = ["openmpi", "mpich"]
+
+CRASHES = 'faults.plan=[{cycle = 4, hubs = "one", point = "in_reduction"}, {cycle = 5, nodes = [6, 7], point = "after_send"}, {kind = "churn", cycle = 6, fraction = 0.3}]'
+
+IDENTITY = [  # one configuration each for the learners, weightings, partitions and faults
+    ["run.nodes=10", "run.cycles=4", "data.dataset=mnist10k", "elevator.view_size=5", "elevator.hub_count=3"],
+    ["run.nodes=10", "run.cycles=8", "data.dataset=spambase", "learner.optimizer=sgd", "learner.learning_rate=0.1", "elevator.view_size=5", "elevator.hub_count=3", CRASHES],
+    ["run.nodes=10", "run.cycles=8", "data.dataset=synthetic", "learner.optimizer=sgd", "learner.momentum=0.9", "model.initial=independent", "heal.fanout=2",
+     "heal.weighting=models", "data.partition=dirichlet", "learner.local_steps=3", "elevator.view_size=6", "elevator.hub_count=3", CRASHES],
+    ["run.algorithm=elevator", "run.nodes=40", "run.cycles=10", "faults.crash_fraction=0.5", "faults.crash_cycle=5"],
+]  # fmt: skip
+
+DRAWN = [drawn.overrides(number) for number in range(30)]
+
+
+def launch(flavour: str, ranks: int, jobs: list[list[str]], folder) -> None:
+    """All jobs in one mpirun; fails with its output unless every rank ends well."""
+    (folder / "jobs.json").write_text(json.dumps(jobs))
+    done = finish(start([*mpirun(flavour, ranks), "-m", "mpi4py", ROOT / "tests" / "many.py", folder / "jobs.json", folder], ROOT), 240)
+    assert done.code == 0, f"exit code {done.code}\n{done.out}\n{done.err}"
+    assert done.out.count(f"has finished {len(jobs)} runs") == ranks
+
+
+def tables(path) -> dict[str, np.ndarray]:
+    """Everything in a file that must not depend on where it ran: all but times and facts about ranks."""
+    found = {}
+    with h5py.File(path) as file:
+        for group in ("cycles", "overlay", "groups", "faults", "partition", "models"):
+            if group in file:
+                file[group].visititems(lambda name, item, group=group: found.update({f"{group}/{name}": item[...]}) if isinstance(item, h5py.Dataset) else None)
+    return {name: value for name, value in found.items() if "seconds" not in name and "phase" not in name}
+
+
+def assert_same(one: dict, other: dict, what: str) -> None:
+    assert one.keys() == other.keys()
+    for name in one:
+        assert one[name].tobytes() == other[name].tobytes(), f"{what}: {name} differs"
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory) -> list[dict]:
+    """The tables of the local world."""
+    from healmpi import run
+    from healmpi.config import Config
+
+    folder = tmp_path_factory.mktemp("local")
+    ranks = run.Ranks()
+    found = []
+    for number, overrides in enumerate(IDENTITY + DRAWN):
+        path = run.execute(run.prepare(Config.load(None, overrides).resolve(), ranks), ranks, folder / f"{number}.h5", False, lambda progress: None)
+        found.append(tables(path))
+    return found
+
+
+def verdicts(path) -> tuple[str, str]:
+    with h5py.File(path) as file:
+        attrs = file["summary"].attrs
+        return str(attrs["verdict"]), str(attrs["reasons"])
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("ranks", [2, 5, 10])
+def test_the_same_bits_on_any_number_of_ranks(flavour, ranks, local, tmp_path):
+    launch(flavour, ranks, IDENTITY, tmp_path)
+    for number, overrides in enumerate(IDENTITY):
+        assert_same(local[number], tables(tmp_path / f"{number}.h5"), f"{overrides} on {ranks} ranks")
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_drawn_runs_end_valid_and_the_same_under_mpirun(flavour, local, tmp_path):
+    launch(flavour, 3, DRAWN, tmp_path)
+    for number, overrides in enumerate(DRAWN):
+        path = tmp_path / f"{number}.h5"
+        assert verdicts(path)[0] == "VALID", f"{overrides}: {verdicts(path)}"
+        assert_same(local[len(IDENTITY) + number], tables(path), str(overrides))
+
+
+def test_the_published_message_count_when_nothing_fails():
+    """HEAL 2 (n - h) s + h (h - 1) models in a cycle ([HEAL]); here from cycle 12 on, when all views agree."""
+    for fanout in (1, 3):
+        run = simulate(*drawn.TINY, "data.samples=300", "run.nodes=60", "run.cycles=20", "elevator.hub_count=5", f"heal.fanout={fanout}")
+        models = run.column("messages_out")[11:, :, [4, 5, 9]].sum(axis=(1, 2))
+        assert models.tolist() == [2 * 55 * fanout + 5 * 4] * 9
