@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run one experiment", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     run.add_argument("file", nargs="?", metavar="FILE.toml", help="configuration; without it: the defaults")
-    run.add_argument("--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="overrides", help="override one field (repeatable)")
+    run.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="overrides", help="override one field (repeatable)"
+    )
     run.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="where the results go")
     run.add_argument("--force", action="store_true", help="replace an existing file, discard the parts of a killed run")
     run.add_argument("--dry-run", action="store_true", help="print the resolved configuration and its hash, run nothing")
@@ -99,7 +101,9 @@ def _mpi(world: str):
     try:
         from healmpi.worlds import mpi
     except (ImportError, RuntimeError) as error:
-        raise ConfigError("--world", world, f"MPI cannot be used here ({error}); install healmpi[openmpi] or healmpi[mpich], or the site's MPI and mpi4py") from None
+        raise ConfigError(
+            "--world", world, f"MPI cannot be used here ({error}); install healmpi[openmpi] or healmpi[mpich], or the site's MPI and mpi4py"
+        ) from None
     return mpi
 
 
@@ -137,7 +141,11 @@ def _check_launch(ranks) -> None:
     """N processes that each believe to be alone come from a launcher of another MPI."""
     told = next((os.environ[name] for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE") if name in os.environ), None)
     if ranks.mpi is not None and ranks.size == 1 and told is not None and told != "1":
-        raise ConfigError("mpirun", ranks.mpi.library(), f"the launcher started {told} processes, this MPI library sees 1: use the mpirun that belongs to the library")
+        raise ConfigError(
+            "mpirun",
+            ranks.mpi.library(),
+            f"the launcher started {told} processes, this MPI library sees 1: use the mpirun that belongs to the library",
+        )
 
 
 def _show(config: Config, rank: int) -> int:
@@ -159,7 +167,8 @@ def _start(run, prepared, ranks, options: argparse.Namespace) -> int:
 
 
 def _announce(config: Config, ranks) -> None:
-    what = f"{config.run.algorithm}: {config.run.nodes} nodes on {ranks.size} {'rank' if ranks.size == 1 else 'ranks'}, {config.run.cycles} cycles"
+    processes = "1 rank" if ranks.size == 1 else f"{ranks.size} ranks"
+    what = f"{config.run.algorithm}: {config.run.nodes} nodes on {processes}, {config.run.cycles} cycles"
     if config.run.algorithm != "elevator":
         what += f", {config.model.name} on {config.data.dataset} ({config.data.partition})"
     print(f"{what}, view {config.elevator.view_size}, hubs {config.elevator.hub_count}, seed {config.run.seed}", flush=True)
@@ -190,7 +199,8 @@ class _bar:
 
 def _explain_on_termination(out: Path) -> None:
     def explain(signum, frame) -> None:
-        os.write(2, f"\nhealmpi: ended by signal {signum}; what was flushed lies in {out}.parts: `healmpi merge {out}` makes a file of it\n".encode())
+        hint = f"what was flushed lies in {out}.parts, `healmpi merge {out}` makes a file of it"
+        os.write(2, f"\nhealmpi: ended by signal {signum}; {hint}\n".encode())
         os._exit(128 + signum)
 
     signal.signal(signal.SIGTERM, explain)

@@ -97,7 +97,11 @@ def _within(name: str, value: Any, limits: types.MappingProxyType) -> None:
 
 
 def _range_text(low: Any, high: Any, above: Any) -> str:
-    parts = [f"at least {low}" if low is not None else "", f"more than {above}" if above is not None else "", f"at most {high}" if high is not None else ""]
+    parts = [
+        f"at least {low}" if low is not None else "",
+        f"more than {above}" if above is not None else "",
+        f"at most {high}" if high is not None else "",
+    ]
     return " and ".join(part for part in parts if part)
 
 
@@ -117,7 +121,9 @@ class RunSection(_Section):
     """What is run, on how many nodes, for how long."""
 
     title: typing.ClassVar[str] = "run"
-    algorithm: str = option("heal", "'heal': HEAL over Elevator; 'elevator': the overlay alone, nothing is learnt.", choices=("heal", "elevator"))
+    algorithm: str = option(
+        "heal", "'heal': HEAL over Elevator; 'elevator': the overlay alone, nothing is learnt.", choices=("heal", "elevator")
+    )
     nodes: int = option(0, "Participants. 0: one per MPI rank, but at least 8.", low=0, high=1_000_000)
     cycles: int = option(30, "Learning cycles, numbered from 1.", low=1, high=10_000_000)
     warmup_cycles: int = option(0, "Cycles in which only the overlay runs, before cycle 1 (numbered up to 0).", low=0, high=1_000_000)
@@ -134,15 +140,29 @@ class DataSection(_Section):
         "'mnist10k' and 'spambase' are embedded; 'mnist' and 'fashion-mnist' are read from `folder`; 'synthetic' is drawn.",
         choices=("mnist10k", "spambase", "mnist", "fashion-mnist", "synthetic"),
     )
-    folder: str = option("", "Folder with the four idx or idx.gz files of 'mnist' or 'fashion-mnist'. Empty: the places where Debian puts them.")
-    test_fraction: float = option(0.1, "Share of the samples held back as the common test set, where the data set has no test part of its own.", above=0.0, high=0.9)
-    partition: str = option("iid", "How training samples are dealt to nodes: 'iid', 'dirichlet' (label skew by `alpha`), 'shards' (`shards_per_node` runs of sorted labels each).", choices=("iid", "dirichlet", "shards"))
+    folder: str = option(
+        "", "Folder with the four idx or idx.gz files of 'mnist' or 'fashion-mnist'. Empty: the places where Debian puts them."
+    )
+    test_fraction: float = option(
+        0.1, "Share of the samples held back as the common test set, where the data set has no test part of its own.", above=0.0, high=0.9
+    )
+    partition: str = option(
+        "iid",
+        "How training samples are dealt to nodes: 'iid', 'dirichlet' (label skew by `alpha`), "
+        "'shards' (`shards_per_node` runs of sorted labels each).",
+        choices=("iid", "dirichlet", "shards"),
+    )
     alpha: float = option(0.5, "Concentration of the Dirichlet partition: small is skewed, large is even.", above=0.0, high=1e6)
     shards_per_node: int = option(2, "Label shards a node gets in the 'shards' partition.", low=1, high=1000)
     samples: int = option(2000, "Samples of the 'synthetic' data set, test part included.", low=4, high=100_000_000)
     features: int = option(20, "Features of a 'synthetic' sample.", low=1, high=1_000_000)
     classes: int = option(2, "Classes of the 'synthetic' data set.", low=2, high=10_000)
-    noise: float = option(1.0, "Standard deviation of a 'synthetic' sample around the centre of its class; centres are drawn with deviation 1.", low=0.0, high=1e6)
+    noise: float = option(
+        1.0,
+        "Standard deviation of a 'synthetic' sample around the centre of its class; centres are drawn with deviation 1.",
+        low=0.0,
+        high=1e6,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,12 +172,17 @@ class ModelSection(_Section):
     title: typing.ClassVar[str] = "model"
     name: str = option(
         "auto",
-        "'logistic', 'mlp', 'lenet5' (28 x 28 images), 'custom' with `factory`, or 'auto': lenet5 for images, logistic for spambase, mlp for synthetic.",
+        "'logistic', 'mlp', 'lenet5' (28 x 28 images), 'custom' with `factory`, "
+        "or 'auto': lenet5 for images, logistic for spambase, mlp for synthetic.",
         choices=("auto", "logistic", "mlp", "lenet5", "custom"),
     )
     hidden: tuple[int, ...] = option((200, 200), "Widths of the hidden layers of 'mlp'.", low=1, high=1_000_000)
-    factory: str = option("", "'module:function' of a user's own model: called as function(input_shape, classes), it returns a torch.nn.Module.")
-    initial: str = option("common", "'common': all nodes start from the same model; 'independent': each draws its own.", choices=("common", "independent"))
+    factory: str = option(
+        "", "'module:function' of a user's own model: called as function(input_shape, classes), it returns a torch.nn.Module."
+    )
+    initial: str = option(
+        "common", "'common': all nodes start from the same model; 'independent': each draws its own.", choices=("common", "independent")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +197,9 @@ class LearnerSection(_Section):
     batch_size: int = option(32, "Samples in a step.", low=1, high=10_000_000)
     local_epochs: int = option(1, "Passes over the shard in a cycle (when `local_steps` is 0).", low=1, high=10_000)
     local_steps: int = option(0, "Steps in a cycle instead of whole passes; 0: use `local_epochs`.", low=0, high=10_000_000)
-    optimizer_state: str = option("keep", "'keep': momentum and Adam's moments stay with the node; 'fresh': new in each cycle.", choices=("keep", "fresh"))
+    optimizer_state: str = option(
+        "keep", "'keep': momentum and Adam's moments stay with the node; 'fresh': new in each cycle.", choices=("keep", "fresh")
+    )
     threads: int = option(1, "torch threads per rank. More than one may change the last bits of a result.", low=1, high=1024)
 
 
@@ -184,8 +211,12 @@ class ElevatorSection(_Section):
     view_size: int = option(0, "c: ids a node keeps. 0: 20, or nodes - 1 where that is less.", low=0, high=1_000_000)
     hub_count: int = option(0, "h: hubs wanted. 0: 5, or a quarter of the nodes where that is less.", low=0, high=1_000_000)
     backward_limit: int = option(100, "Ids in an answer to a backward request at most.", low=1, high=1_000_000)
-    backward_age: int = option(5, "Cycles after which a peer that has not asked again is dropped from the backward list.", low=1, high=1_000_000)
-    backward_contacts: str = option("hubs", "Who is asked for backward lists: 'hubs', the h most frequent ids; 'view', the c most frequent.", choices=("hubs", "view"))
+    backward_age: int = option(
+        5, "Cycles after which a peer that has not asked again is dropped from the backward list.", low=1, high=1_000_000
+    )
+    backward_contacts: str = option(
+        "hubs", "Who is asked for backward lists: 'hubs', the h most frequent ids; 'view', the c most frequent.", choices=("hubs", "view")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +225,9 @@ class HealSection(_Section):
 
     title: typing.ClassVar[str] = "heal"
     fanout: int = option(1, "s: hubs a client sends its model to.", low=1, high=1_000_000)
-    weighting: str = option("hubs", "'hubs': each hub average counts once, as published; 'models': by the models behind it.", choices=("hubs", "models"))
+    weighting: str = option(
+        "hubs", "'hubs': each hub average counts once, as published; 'models': by the models behind it.", choices=("hubs", "models")
+    )
     delta_ticks: int = option(1, "delta: ticks a hub waits for models after the overlay step.", low=1, high=10_000)
     group_attempts: int = option(3, "Attempts in a cycle to agree on a hub group and to average in it.", low=1, high=100)
 
@@ -243,7 +276,9 @@ class FaultsSection(_Section):
     churn_fraction: float = option(0.0, "Share of the live nodes replaced in each cycle of the interval below.", low=0.0, high=1.0)
     churn_first_cycle: int = option(10, "First cycle of churn.", low=1)
     churn_last_cycle: int = option(20, "Last cycle of churn.", low=1)
-    newcomer_model: str = option("random", "Model of a newcomer: 'random', a draw of its own; 'initial', what its slot started with.", choices=("random", "initial"))
+    newcomer_model: str = option(
+        "random", "Model of a newcomer: 'random', a draw of its own; 'initial', what its slot started with.", choices=("random", "initial")
+    )
     plan: tuple[FaultEvent, ...] = option((), "Further events: a list of tables, see FaultEvent.")
 
     def events(self) -> tuple[FaultEvent, ...]:
@@ -257,7 +292,9 @@ class FaultsSection(_Section):
         if self.crash_hubs != "none":
             found.append(FaultEvent(**crash, hubs=self.crash_hubs))
         if self.churn_fraction > 0:
-            found.append(FaultEvent(kind="churn", cycle=self.churn_first_cycle, last_cycle=self.churn_last_cycle, fraction=self.churn_fraction))
+            found.append(
+                FaultEvent(kind="churn", cycle=self.churn_first_cycle, last_cycle=self.churn_last_cycle, fraction=self.churn_fraction)
+            )
         return tuple(found) + self.plan
 
 
@@ -277,7 +314,9 @@ class ResultsSection(_Section):
     views_every: int = option(1, "Cycles between recorded overlay views. 0: none.", low=0)
     flush_every: int = option(5, "Cycles between flushes of the part files: what a killed job loses at most.", low=1)
     save_models: bool = option(False, "Write every node's final model into the file.")
-    audit: str = option("auto", "Serial recomputation of all hub averages: 'auto', on small runs; 'on'; 'off'.", choices=("auto", "on", "off"))
+    audit: str = option(
+        "auto", "Serial recomputation of all hub averages: 'auto', on small runs; 'on'; 'off'.", choices=("auto", "on", "off")
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,13 +418,21 @@ class Config:
         if self.model.name != "custom" and self.model.factory:
             raise ConfigError("model.factory", self.model.factory, "empty unless model.name is 'custom'")
         if self.model.name == "lenet5" and self.data.dataset in ("spambase", "synthetic"):
-            raise ConfigError("model.name", "lenet5", f"'logistic', 'mlp' or 'custom' with data.dataset = {self.data.dataset!r}: lenet5 needs 28 x 28 images")
+            raise ConfigError(
+                "model.name",
+                "lenet5",
+                f"'logistic', 'mlp' or 'custom' with data.dataset = {self.data.dataset!r}: lenet5 needs 28 x 28 images",
+            )
         if self.learner.momentum and self.learner.optimizer != "sgd":
             raise ConfigError("learner.momentum", self.learner.momentum, "0 unless learner.optimizer is 'sgd'")
 
     def _check_faults(self) -> None:
         if self.faults.churn_fraction > 0 and self.faults.churn_last_cycle < self.faults.churn_first_cycle:
-            raise ConfigError("faults.churn_last_cycle", self.faults.churn_last_cycle, f"at least faults.churn_first_cycle, {self.faults.churn_first_cycle}")
+            raise ConfigError(
+                "faults.churn_last_cycle",
+                self.faults.churn_last_cycle,
+                f"at least faults.churn_first_cycle, {self.faults.churn_first_cycle}",
+            )
         for event in self.faults.events():
             for node in event.nodes:
                 if node >= self.run.nodes:

@@ -12,7 +12,15 @@ from importlib import metadata
 import healmpi
 
 PACKAGES = ("mpi4py", "torch", "numpy", "h5py", "tqdm")
-JOB_VARIABLES = ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_JOB_NODELIST", "SLURM_NTASKS", "SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS")
+JOB_VARIABLES = (
+    "SLURM_JOB_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_JOB_NODELIST",
+    "SLURM_NTASKS",
+    "SLURM_CPUS_PER_TASK",
+    "OMP_NUM_THREADS",
+)
 
 
 def collect(*, world: str, ranks: int, seed: int, threads: int, mpi_library: str) -> dict[str, str | int | float]:

@@ -100,7 +100,9 @@ class Recorder:
     def group(self, cycle: int, node: int, report: GroupReport) -> None:
         outcome = GROUP_OUTCOMES.index(report.outcome)
         self.groups.append(
-            GroupRow(cycle, report.attempt, report.epoch, node, report.coordinator, outcome, report.reused, report.weight, 0.0, report.members)
+            GroupRow(
+                cycle, report.attempt, report.epoch, node, report.coordinator, outcome, report.reused, report.weight, 0.0, report.members
+            )
         )
 
     def spread(self, phase: int, seconds: float) -> None:

@@ -47,7 +47,9 @@ def imports(path: Path) -> set[str]:
         if isinstance(statement, ast.Import):
             found |= {name.name for name in statement.names}
         elif isinstance(statement, ast.ImportFrom):
-            found |= {f"{statement.module}.{name.name}" for name in statement.names} if statement.module == "healmpi" else {statement.module}
+            found |= (
+                {f"{statement.module}.{name.name}" for name in statement.names} if statement.module == "healmpi" else {statement.module}
+            )
     return found
 
 

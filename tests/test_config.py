@@ -59,7 +59,9 @@ def test_the_model_follows_the_data_set():
 
 
 def test_a_written_configuration_reads_back_the_same_and_explains_every_field():
-    config = Config.load(None, ["faults.crash_hubs=all", 'faults.plan=[{kind="churn", cycle=3, last_cycle=4, fraction=0.5}]', "model.hidden=[7]"]).resolve(4)
+    config = Config.load(
+        None, ["faults.crash_hubs=all", 'faults.plan=[{kind="churn", cycle=3, last_cycle=4, fraction=0.5}]', "model.hidden=[7]"]
+    ).resolve(4)
     text = to_toml(config)
     assert Config.from_table(tomllib.loads(text)) == config
     assert all("  # " in line for line in text.splitlines() if " = " in line)

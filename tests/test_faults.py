@@ -49,11 +49,22 @@ def test_a_crashed_node_sends_nothing_takes_nothing_in_and_what_came_is_counted(
     assert not out[3:, [0, 7]].any() and not into[3:, [0, 7]].any() and dropped[3, [0, 7]].any()
     assert not dropped[:, [node for node in range(20) if node not in (0, 7)]].any()
     assert (out.sum(axis=1) == into.sum(axis=1) + dropped.sum(axis=1)).all()
-    assert [(fault.cycle, fault.node, fault.kind, fault.detail) for fault in run.faults] == [(4, 0, "crash", "start"), (4, 7, "crash", "start")]
+    assert [(fault.cycle, fault.node, fault.kind, fault.detail) for fault in run.faults] == [
+        (4, 0, "crash", "start"),
+        (4, 7, "crash", "start"),
+    ]
 
 
 def test_all_hubs_die_aggregation_pauses_and_resumes_with_others():
-    run = simulate(*SMALL, "run.nodes=40", "run.cycles=26", "elevator.view_size=10", "elevator.hub_count=4", "faults.crash_hubs=all", "faults.crash_cycle=13")
+    run = simulate(
+        *SMALL,
+        "run.nodes=40",
+        "run.cycles=26",
+        "elevator.view_size=10",
+        "elevator.hub_count=4",
+        "faults.crash_hubs=all",
+        "faults.crash_cycle=13",
+    )
     hubs = run.column("is_hub")
     before, after = set(np.flatnonzero(hubs[11])), set(np.flatnonzero(hubs[-1]))
     assert len(before) == len(after) == 4 and not before & after
@@ -63,7 +74,9 @@ def test_all_hubs_die_aggregation_pauses_and_resumes_with_others():
 
 
 def test_churn_replaces_in_the_same_slot_and_newcomers_join():
-    run = simulate(*SMALL, "run.nodes=30", "run.cycles=14", "faults.churn_fraction=0.2", "faults.churn_first_cycle=5", "faults.churn_last_cycle=7")
+    run = simulate(
+        *SMALL, "run.nodes=30", "run.cycles=14", "faults.churn_fraction=0.2", "faults.churn_first_cycle=5", "faults.churn_last_cycle=7"
+    )
     incarnation = run.column("incarnation")
     assert incarnation[3].sum() == 0 and [incarnation[cycle].sum() for cycle in (4, 5, 6, 7, -1)] == [6, 12, 18, 18, 18]
     assert run.column("alive").all()
@@ -74,7 +87,15 @@ def test_churn_replaces_in_the_same_slot_and_newcomers_join():
 @pytest.mark.parametrize("point", CRASH_POINTS)
 @pytest.mark.parametrize("hubs", ["one", "all"])
 def test_hubs_fall_silent_at_every_point_and_the_others_go_on(point, hubs):
-    run = simulate(*SMALL, "run.nodes=30", "run.cycles=20", "elevator.hub_count=4", f"faults.crash_hubs={hubs}", "faults.crash_cycle=9", f"faults.crash_point={point}")
+    run = simulate(
+        *SMALL,
+        "run.nodes=30",
+        "run.cycles=20",
+        "elevator.hub_count=4",
+        f"faults.crash_hubs={hubs}",
+        "faults.crash_cycle=9",
+        f"faults.crash_point={point}",
+    )
     died = {fault.node for fault in run.faults}
     hubs_before = set(np.flatnonzero(run.column("is_hub")[7]))
     assert died == hubs_before if hubs == "all" else len(died) == 1 and died < hubs_before
@@ -93,7 +114,15 @@ def outcomes(run, cycle: int) -> set[tuple[str, tuple[int, ...]]]:
 
 @pytest.mark.parametrize("point", ["after_commit", "in_reduction"])
 def test_a_hub_that_breaks_the_reduction_costs_an_attempt_and_the_rest_average_in_the_next(point):
-    run = simulate(*SMALL, "run.nodes=30", "run.cycles=12", "elevator.hub_count=4", "faults.crash_hubs=one", "faults.crash_cycle=9", f"faults.crash_point={point}")
+    run = simulate(
+        *SMALL,
+        "run.nodes=30",
+        "run.cycles=12",
+        "elevator.hub_count=4",
+        "faults.crash_hubs=one",
+        "faults.crash_cycle=9",
+        f"faults.crash_point={point}",
+    )
     (died,) = {fault.node for fault in run.faults}
     (before,) = {members for _, members in outcomes(run, 8)}
     rest = tuple(member for member in before if member != died)
@@ -102,7 +131,15 @@ def test_a_hub_that_breaks_the_reduction_costs_an_attempt_and_the_rest_average_i
 
 def test_a_client_crashes_before_or_after_sending():
     for point, sent in (("before_send", 0), ("after_send", 1)):
-        run = simulate(*SMALL, "run.nodes=30", "run.cycles=12", "elevator.hub_count=2", "faults.crash_nodes=[29]", "faults.crash_cycle=9", f"faults.crash_point={point}")
+        run = simulate(
+            *SMALL,
+            "run.nodes=30",
+            "run.cycles=12",
+            "elevator.hub_count=2",
+            "faults.crash_nodes=[29]",
+            "faults.crash_cycle=9",
+            f"faults.crash_point={point}",
+        )
         assert not run.column("is_hub")[8, 29]
         assert run.column("messages_out")[8, 29, Kind.MODEL] == sent and not run.column("alive")[8, 29]
 

@@ -19,7 +19,7 @@ from healmpi.learning.models import FlatModel
 from healmpi.learning.partition import partition
 
 BLOBS = {"dataset": "synthetic", "samples": 900, "features": 6, "classes": 3, "noise": 0.5}
-NETS = '''
+NETS = """
 import torch
 from torch import nn
 
@@ -44,7 +44,7 @@ def frozen(shape, classes): return nn.Linear(shape[0], classes).requires_grad_(F
 def too_wide(shape, classes): return nn.Linear(shape[0], classes + 1)
 def wrong_input(shape, classes): return nn.Linear(shape[0] + 1, classes)
 number = 5
-'''
+"""
 
 
 @pytest.fixture

@@ -11,13 +11,17 @@ from simulate import simulate
 
 FLAVOURS = ["openmpi", "mpich"]
 
-CRASHES = 'faults.plan=[{cycle = 4, hubs = "one", point = "in_reduction"}, {cycle = 5, nodes = [6, 7], point = "after_send"}, {kind = "churn", cycle = 6, fraction = 0.3}]'
+CRASHES = (
+    'faults.plan=[{cycle = 4, hubs = "one", point = "in_reduction"}, {cycle = 5, nodes = [6, 7], point = "after_send"}, '
+    '{kind = "churn", cycle = 6, fraction = 0.3}]'
+)
+TEN = ["run.nodes=10", "run.cycles=8", "elevator.view_size=5", "elevator.hub_count=3"]
 
 IDENTITY = [  # one configuration each for the learners, weightings, partitions and faults
-    ["run.nodes=10", "run.cycles=4", "data.dataset=mnist10k", "elevator.view_size=5", "elevator.hub_count=3"],
-    ["run.nodes=10", "run.cycles=8", "data.dataset=spambase", "learner.optimizer=sgd", "learner.learning_rate=0.1", "elevator.view_size=5", "elevator.hub_count=3", CRASHES],
-    ["run.nodes=10", "run.cycles=8", "data.dataset=synthetic", "learner.optimizer=sgd", "learner.momentum=0.9", "model.initial=independent", "heal.fanout=2",
-     "heal.weighting=models", "data.partition=dirichlet", "learner.local_steps=3", "elevator.view_size=6", "elevator.hub_count=3", CRASHES],
+    [*TEN, "run.cycles=4", "data.dataset=mnist10k"],
+    [*TEN, "data.dataset=spambase", "learner.optimizer=sgd", "learner.learning_rate=0.1", CRASHES],
+    [*TEN, "data.dataset=synthetic", "learner.optimizer=sgd", "learner.momentum=0.9", "model.initial=independent", "heal.fanout=2",
+     "heal.weighting=models", "data.partition=dirichlet", "learner.local_steps=3", CRASHES],
     ["run.algorithm=elevator", "run.nodes=40", "run.cycles=10", "faults.crash_fraction=0.5", "faults.crash_cycle=5"],
 ]  # fmt: skip
 
@@ -38,7 +42,9 @@ def tables(path) -> dict[str, np.ndarray]:
     with h5py.File(path) as file:
         for group in ("cycles", "overlay", "groups", "faults", "partition", "models"):
             if group in file:
-                file[group].visititems(lambda name, item, group=group: found.update({f"{group}/{name}": item[...]}) if isinstance(item, h5py.Dataset) else None)
+                file[group].visititems(
+                    lambda name, item, group=group: found.update({f"{group}/{name}": item[...]}) if isinstance(item, h5py.Dataset) else None
+                )
     return {name: value for name, value in found.items() if "seconds" not in name and "phase" not in name}
 
 
@@ -58,7 +64,9 @@ def local(tmp_path_factory) -> list[dict]:
     ranks = run.Ranks()
     found = []
     for number, overrides in enumerate(IDENTITY + DRAWN):
-        path = run.execute(run.prepare(Config.load(None, overrides).resolve(), ranks), ranks, folder / f"{number}.h5", False, lambda progress: None)
+        path = run.execute(
+            run.prepare(Config.load(None, overrides).resolve(), ranks), ranks, folder / f"{number}.h5", False, lambda progress: None
+        )
         found.append(tables(path))
     return found
 

@@ -250,7 +250,9 @@ class Heal:
             epoch = self._new_epoch()
         self._group = EnterGroup(epoch, members, weights, self._contribution(), reused)
         self.phase, self.wake = Phase.COMMITTED, tick + 1
-        return [self._to(member, tick, Kind.GROUP_COMMIT, members + weights, epoch * 2 + reused) for member in members if member != self.node]
+        return [
+            self._to(member, tick, Kind.GROUP_COMMIT, members + weights, epoch * 2 + reused) for member in members if member != self.node
+        ]
 
     def _new_epoch(self) -> int:
         # Unique: a coordinator commits at most one group in an attempt of a cycle.

@@ -49,7 +49,21 @@ class Elevator:
     ticks = 4
     kinds = frozenset((Kind.CACHE_REQUEST, Kind.CACHE_REPLY, Kind.BACKWARD_REQUEST, Kind.BACKWARD_REPLY))
 
-    __slots__ = ("_answers", "_asked", "_cycle", "_pool", "_preferred", "_rest", "_ring", "_rng", "_silent", "backward", "node", "settings", "view")
+    __slots__ = (
+        "_answers",
+        "_asked",
+        "_cycle",
+        "_pool",
+        "_preferred",
+        "_rest",
+        "_ring",
+        "_rng",
+        "_silent",
+        "backward",
+        "node",
+        "settings",
+        "view",
+    )
 
     def __init__(self, node: int, settings: ElevatorSettings, view: Sequence[int], rng: random.Random):
         if node in view or len(set(view)) != len(view):

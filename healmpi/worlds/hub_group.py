@@ -12,6 +12,7 @@ abandoned one goes to the graveyard together with its buffers and is freed only 
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass, field
 
@@ -140,12 +141,12 @@ class HubGroupBackend:
     def _start_scatter(self, reduction: Reduction, vectors: list[np.ndarray]) -> None:
         exchange: _Exchange = reduction.handle
         bounds = exchange.bounds
-        lengths = [high - low for low, high in zip(bounds, bounds[1:], strict=False)]
+        lengths = [high - low for low, high in itertools.pairwise(bounds)]
         hosted = len(reduction.hosted)
         if hosted == 1:
             send, send_counts = vectors[0], lengths
         else:
-            send = np.concatenate([vector[low:high] for low, high in zip(bounds, bounds[1:], strict=False) for vector in vectors])
+            send = np.concatenate([vector[low:high] for low, high in itertools.pairwise(bounds) for vector in vectors])
             send_counts = [hosted * length for length in lengths]
 
         # A rank hosts a block of consecutive ids, so that what comes from ascending ranks is in ascending node order.
@@ -163,7 +164,7 @@ class HubGroupBackend:
     def _start_gather(self, reduction: Reduction, part: np.ndarray | None) -> None:
         exchange: _Exchange = reduction.handle
         bounds = exchange.bounds
-        lengths = [high - low for low, high in zip(bounds, bounds[1:], strict=False)]
+        lengths = [high - low for low, high in itertools.pairwise(bounds)]
         if part is None:
             part = np.zeros(lengths[reduction.ranks.index(self._rank)], np.float32)
         exchange.mean = np.empty(bounds[-1], np.float32)
