@@ -17,7 +17,9 @@ def recompute(cycle: int, rounds: Mapping[int, Round]) -> list[str]:
     """Sentences about every average that does not come out. rounds: node -> what it did in this cycle, all nodes."""
     complaints = []
     for node in sorted(rounds):
-        complaints += [f"cycle {cycle}, node {node}: {text}" for text in (*_hub(node, rounds), *_group(node, rounds))]
+        complaints += [
+            f"cycle {cycle}, node {node}: {text}" for text in (*_hub(node, rounds), *_group(node, rounds), *_client(node, rounds))
+        ]
     return complaints
 
 
@@ -35,8 +37,8 @@ def _mean(vectors: list[np.ndarray], weights: list[int]) -> np.ndarray | None:
 def _same(one: np.ndarray | None, other: np.ndarray | None) -> bool:
     if one is None or other is None:
         return one is other
-    # NaN models are reported elsewhere; here equal bits are what counts.
-    return one.tobytes() == other.tobytes()
+    # Bits, but for the sign of a zero, which the first addition to 0 loses; NaN models are reported elsewhere.
+    return np.array_equal(one, other, equal_nan=True)
 
 
 def _hub(node: int, rounds: Mapping[int, Round]) -> list[str]:
@@ -54,7 +56,8 @@ def _group(node: int, rounds: Mapping[int, Round]) -> list[str]:
     """A group's average against those of its members."""
     mine = rounds[node]
     if not mine.members:
-        return []
+        alone = mine.result is None or _same(mine.result, mine.average)
+        return [] if alone else ["sent out something else than its average without having been in a group"]
     averages = [rounds[member].average for member in mine.members]
     for member, average, weight in zip(mine.members, averages, mine.weights, strict=True):
         if (average is None) != (weight == 0):
@@ -62,3 +65,15 @@ def _group(node: int, rounds: Mapping[int, Round]) -> list[str]:
     size = next((len(average) for average in averages if average is not None), 0)
     expected = _mean([np.zeros(size, np.float32) if average is None else average for average in averages], list(mine.weights))
     return [] if _same(expected, mine.result) else [f"average of group {list(mine.members)} differs from the serial one"]
+
+
+def _client(node: int, rounds: Mapping[int, Round]) -> list[str]:
+    """What a client holds against what the hubs that answered it sent out, or against its own model if none did."""
+    mine = rounds[node]
+    if mine.kept is None:
+        return []
+    results = [rounds[hub].result if hub in rounds else None for hub in mine.answered]
+    if any(result is None for result in results):
+        return [f"took over models of hubs {list(mine.answered)}, not all of which sent one"]
+    expected = _mean(results, [1] * len(results)) if results else mine.sent
+    return [] if _same(expected, mine.kept) else [f"holds something else than the average of hubs {list(mine.answered)}"]

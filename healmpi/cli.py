@@ -10,6 +10,7 @@ import argparse
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,8 @@ from healmpi.config import Config, ConfigError, to_toml
 
 VALID, FAULT, USAGE, INVALID = 0, 1, 2, 3
 
-LAUNCHED_BY = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK", "PMI_RANK", "MPI_LOCALRANKID")
+LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
+LAUNCHER_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
 """Environment variables that mpirun, mpiexec and srun set in the processes they start."""
 
 EXAMPLES = """examples:
@@ -29,6 +31,12 @@ EXAMPLES = """examples:
   healmpi run experiment.toml --set faults.crash_fraction=0.2 -o out.h5
   healmpi run --dry-run                          all fields with their meaning, as a TOML file
   healmpi info out.h5
+
+faults from the command line:
+  --set faults.crash_hubs=all --set faults.crash_cycle=10 --set faults.crash_point=in_reduction
+  --set 'faults.plan=[{cycle=5, nodes=[1, 2]}, {kind="churn", cycle=8, last_cycle=12, fraction=0.1}]'
+
+exit codes: 0 valid, 1 healmpi or the machine failed, 2 usage, 3 the run has ended and is not valid
 """
 
 
@@ -39,10 +47,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return options.command(options)
     except ConfigError as error:
         return _complain(error)
+    except (OSError, MemoryError) as error:
+        if isinstance(error, BrokenPipeError):
+            # Whoever read our output has gone; the interpreter must not stumble over it again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return FAULT
+        _say(f"{type(error).__name__}: {error}")
+        return FAULT
+
+
+class _Parser(argparse.ArgumentParser):
+    """Usage errors of a launched program are told once, by rank 0."""
+
+    def error(self, message: str):
+        if _launched_rank() != 0:
+            # The launcher ends all ranks with the first that fails: leave rank 0 the time to speak.
+            time.sleep(1.0)
+            sys.exit(USAGE)
+        super().error(message)
+
+
+def _launched_rank() -> int:
+    return next((int(os.environ[name]) for name in LAUNCHER_RANKS if os.environ.get(name, "").isdigit()), 0)
+
+
+def _launched_size() -> int | None:
+    return next((int(os.environ[name]) for name in LAUNCHER_SIZES if os.environ.get(name, "").isdigit()), None)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="healmpi", description="Resilient decentralized learning over MPI, run for real and measured.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
@@ -54,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="overrides", help="override one field (repeatable)"
     )
-    run.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="where the results go")
+    run.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="where the results go; needed, but for --dry-run")
     run.add_argument("--force", action="store_true", help="replace an existing file, discard the parts of a killed run")
     run.add_argument("--dry-run", action="store_true", help="print the resolved configuration and its hash, run nothing")
     run.add_argument("--world", choices=("auto", "local", "mpi"), default="auto", help="auto: mpi when a launcher started this process")
@@ -64,7 +98,11 @@ def _parser() -> argparse.ArgumentParser:
     info.add_argument("file", type=Path, metavar="OUT.h5")
     info.set_defaults(command=_info)
 
-    merge = commands.add_parser("merge", help="make a readable file of the parts of a killed run")
+    merge = commands.add_parser(
+        "merge",
+        help="make a readable file of the parts of a killed run",
+        description="Makes a readable file of the parts of a killed run; they stay. Exit code 0: a file was written, valid or not.",
+    )
     merge.add_argument("file", type=Path, metavar="OUT.h5", help="the file the run was to write; its parts lie in OUT.h5.parts")
     merge.add_argument("--force", action="store_true", help="replace an existing file")
     merge.set_defaults(command=_merge)
@@ -72,8 +110,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _complain(error: Exception) -> int:
-    print(f"healmpi: {error}", file=sys.stderr, flush=True)
+    if _launched_rank() == 0:
+        _say(str(error))
     return USAGE
+
+
+def _say(text: str) -> None:
+    print(f"healmpi: {text}", file=sys.stderr, flush=True)
 
 
 # healmpi run
@@ -81,29 +124,38 @@ def _complain(error: Exception) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     mpi = _mpi(options.world)
+    if mpi is None:
+        _quit_on_signals(options.out)
+        return _run_on(None, options)
     try:
-        return _run_on(mpi, options)
-    except Exception:
-        if mpi is None:
-            raise
+        code = _run_on(mpi, options)
+    except BaseException as error:
         # One rank that fails alone would leave the others waiting: end the job.
-        traceback.print_exc()
+        if isinstance(error, (ConfigError, OSError, MemoryError)) or type(error).__name__ == "StepTimeout":
+            _say(f"rank {mpi.place()[0]}: {type(error).__name__}: {error}")
+        else:
+            traceback.print_exc()
         sys.stderr.flush()
         mpi.abort(FAULT)
         return FAULT
+    mpi.leave()
+    return code
 
 
 def _mpi(world: str):
     """The module worlds.mpi when this process is to be a rank, else None."""
-    launched = any(name in os.environ for name in LAUNCHED_BY)
+    launched = any(name in os.environ for name in LAUNCHER_RANKS)
     if world == "local" or (world == "auto" and not launched):
+        size = _launched_size()
+        if size not in (None, 1):
+            allowed = f"a launcher has started {size} processes, which would not know of each other: use the mpirun of the MPI library"
+            raise ConfigError("--world", world, allowed + " that mpi4py finds, or srun with its PMI (srun --mpi=list)")
         return None
     try:
         from healmpi.worlds import mpi
     except (ImportError, RuntimeError) as error:
-        raise ConfigError(
-            "--world", world, f"MPI cannot be used here ({error}); install healmpi[openmpi] or healmpi[mpich], or the site's MPI and mpi4py"
-        ) from None
+        allowed = f"MPI cannot be used here ({error}); install healmpi[openmpi] or healmpi[mpich], or the site's MPI and mpi4py"
+        raise ConfigError("--world", world, allowed) from None
     return mpi
 
 
@@ -112,16 +164,18 @@ def _run_on(mpi, options: argparse.Namespace) -> int:
 
     rank, size = mpi.place() if mpi else (0, 1)
     ranks = run.Ranks(rank, size, mpi)
+    if mpi:
+        _quit_on_signals(options.out if rank == 0 else None)
     try:
         ranks.refuse_together(lambda: _check_launch(ranks))
         config = ranks.refuse_together(lambda: _config(options, size))
         if not options.dry_run:
             ranks.refuse_together(lambda: _check_out(options))
-        prepared = ranks.refuse_together(lambda: run.prepare(config, ranks))
+        prepared = run.prepare(config, ranks)
         if options.dry_run:
             return _show(config, rank)
         return _start(run, prepared, ranks, options)
-    except ConfigError as error:
+    except run.Refused as error:
         return _complain(error) if rank == 0 else USAGE
 
 
@@ -133,19 +187,16 @@ def _check_out(options: argparse.Namespace) -> None:
     from healmpi.results import preflight
 
     if options.out is None:
-        raise ConfigError("-o", None, "the results file to write, for example -o out.h5")
+        raise ConfigError("-o", "", "the results file must be named, for example -o out.h5")
     preflight.check_output(options.out, options.force, 0)
 
 
 def _check_launch(ranks) -> None:
     """N processes that each believe to be alone come from a launcher of another MPI."""
-    told = next((os.environ[name] for name in ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE") if name in os.environ), None)
-    if ranks.mpi is not None and ranks.size == 1 and told is not None and told != "1":
-        raise ConfigError(
-            "mpirun",
-            ranks.mpi.library(),
-            f"the launcher started {told} processes, this MPI library sees 1: use the mpirun that belongs to the library",
-        )
+    told = _launched_size()
+    if ranks.mpi is not None and ranks.size == 1 and told not in (None, 1):
+        allowed = f"the launcher started {told} processes, this MPI library sees 1: use the mpirun that belongs to the library"
+        raise ConfigError("mpirun", ranks.mpi.library(), allowed)
 
 
 def _show(config: Config, rank: int) -> int:
@@ -156,38 +207,50 @@ def _show(config: Config, rank: int) -> int:
 
 
 def _start(run, prepared, ranks, options: argparse.Namespace) -> int:
-    if ranks.rank == 0:
-        _explain_on_termination(options.out)
-        _announce(prepared.config, ranks)
-    with _bar(prepared.config, ranks.rank) as bar:
-        done = run.execute(prepared, ranks, options.out, options.force, bar.watch)
-    valid = ranks.mpi is None or ranks.rank == 0
-    code = _conclude(done) if valid else VALID
-    return code if ranks.mpi is None else ranks.mpi.share(code)[0]
+    bar = _Bar(prepared.config, ranks, options.out)
+    done = run.execute(prepared, ranks, options.out, options.force, bar.watch, bar.start)
+    bar.close()
+    code = _conclude(done) if ranks.rank == 0 else VALID
+    return ranks.share(code)[0]
 
 
-def _announce(config: Config, ranks) -> None:
-    processes = "1 rank" if ranks.size == 1 else f"{ranks.size} ranks"
-    what = f"{config.run.algorithm}: {config.run.nodes} nodes on {processes}, {config.run.cycles} cycles"
-    if config.run.algorithm != "elevator":
-        what += f", {config.model.name} on {config.data.dataset} ({config.data.partition})"
-    print(f"{what}, view {config.elevator.view_size}, hubs {config.elevator.hub_count}, seed {config.run.seed}", flush=True)
+def _quit_on_signals(out: Path | None) -> None:
+    """End quietly on SIGINT and SIGTERM. out: on the rank that says where the flushed rows are."""
+
+    def end(signum, frame) -> None:
+        if out is not None:
+            hint = f"what was flushed lies in {out}.parts, `healmpi merge {out}` makes a file of it"
+            os.write(2, f"\nhealmpi: ended by signal {signum}; {hint}\n".encode())
+        os._exit(128 + signum)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
 
 
-class _bar:
-    """The live progress bar on rank 0; silent elsewhere."""
+class _Bar:
+    """What rank 0 shows while a run goes on: an opening line and a live progress bar. Silent elsewhere."""
 
-    def __init__(self, config: Config, rank: int):
+    def __init__(self, config: Config, ranks, out: Path):
+        self._config, self._ranks, self._out = config, ranks, out
+        self._bar = None
+
+    def start(self) -> None:
+        if self._ranks.rank != 0:
+            return
         from tqdm import tqdm
 
-        total = config.run.cycles + config.run.warmup_cycles
-        self._bar = tqdm(total=total, unit="cycle", disable=rank != 0, dynamic_ncols=True, file=sys.stderr)
+        print(self._opening(), flush=True)
+        print(f"results: {self._out} (until the end {self._out}.parts; after a kill: healmpi merge {self._out})", flush=True)
+        total = self._config.run.cycles + self._config.run.warmup_cycles
+        self._bar = tqdm(total=total, unit="cycle", dynamic_ncols=True, file=sys.stderr)
 
-    def __enter__(self) -> _bar:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._bar.close()
+    def _opening(self) -> str:
+        config, size = self._config, self._ranks.size
+        processes = "1 rank" if size == 1 else f"{size} ranks"
+        what = f"{config.run.algorithm}: {config.run.nodes} nodes on {processes}, {config.run.cycles} cycles"
+        if config.run.algorithm != "elevator":
+            what += f", {config.model.name} on {config.data.dataset} ({config.data.partition})"
+        return f"{what}, view {config.elevator.view_size}, hubs wanted {config.elevator.hub_count}, seed {config.run.seed}"
 
     def watch(self, progress) -> None:
         shown = {"live": progress.live, "hubs": progress.hubs}
@@ -196,14 +259,9 @@ class _bar:
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update()
 
-
-def _explain_on_termination(out: Path) -> None:
-    def explain(signum, frame) -> None:
-        hint = f"what was flushed lies in {out}.parts, `healmpi merge {out}` makes a file of it"
-        os.write(2, f"\nhealmpi: ended by signal {signum}; {hint}\n".encode())
-        os._exit(128 + signum)
-
-    signal.signal(signal.SIGTERM, explain)
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
 
 
 def _conclude(done: Path) -> int:

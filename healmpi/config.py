@@ -30,7 +30,11 @@ class ConfigError(ValueError):
     """A bad configuration: names the field, the value and what is allowed."""
 
     def __init__(self, name: str, value: Any, allowed: str):
-        super().__init__(f"{name} = {value!r} is not allowed: {allowed}")
+        super().__init__(name, value, allowed)
+
+    def __str__(self) -> str:
+        name, value, allowed = self.args
+        return f"{name} = {value!r} is not allowed: {allowed}"
 
 
 def option(default: Any, doc: str, **limits: Any) -> Any:
@@ -74,7 +78,10 @@ def _coerced(name: str, value: Any, hint: Any) -> Any:
             raise ConfigError(name, value, f"a table of {', '.join(_names(hint))}")
         return _from_table(hint, value, name)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(name, value, "a number of a size that a float can hold") from None
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ConfigError(name, value, f"{_type_name(hint)} is needed, this is {_type_name(type(value))}")
     if hint is float and not math.isfinite(value):
@@ -83,7 +90,14 @@ def _coerced(name: str, value: Any, hint: Any) -> Any:
 
 
 def _type_name(kind: Any) -> str:
-    plain = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", list: "a list", dict: "a table"}
+    plain = {
+        int: "a whole number",
+        float: "a number",
+        str: "a text",
+        bool: "true or false (in small letters)",
+        list: "a list",
+        dict: "a table",
+    }
     return plain.get(kind, getattr(kind, "__name__", str(kind)))
 
 
@@ -433,12 +447,19 @@ class Config:
                 self.faults.churn_last_cycle,
                 f"at least faults.churn_first_cycle, {self.faults.churn_first_cycle}",
             )
-        for event in self.faults.events():
+        short = len(self.faults.events()) - len(self.faults.plan)
+        for index, event in enumerate(self.faults.events()):
+            # The short fields come first; a name that the user has written leads him to the place.
+            where = f"faults.plan[{index - short}]." if index >= short else f"faults.{event.kind}_"
             for node in event.nodes:
                 if node >= self.run.nodes:
-                    raise ConfigError("faults nodes", node, f"a node id: 0 to {self.run.nodes - 1}")
+                    raise ConfigError(f"{where}nodes", node, f"a node id: 0 to {self.run.nodes - 1}")
             if event.cycle > self.run.cycles:
-                raise ConfigError("faults cycle", event.cycle, f"at most run.cycles, {self.run.cycles}")
+                first = "first_cycle" if event.kind == "churn" and index < short else "cycle"
+                raise ConfigError(f"{where}{first}", event.cycle, f"at most run.cycles, {self.run.cycles}")
+        ticks_in_a_cycle = 8 + self.heal.delta_ticks + 5 * self.heal.group_attempts
+        if (self.run.cycles + self.run.warmup_cycles) * ticks_in_a_cycle >= 2**31:
+            raise ConfigError("run.cycles", self.run.cycles, f"a run of less than 2^31 ticks; a cycle has up to {ticks_in_a_cycle}")
 
     def to_table(self) -> dict[str, Any]:
         """Nested plain dictionaries, as JSON and TOML take them."""
@@ -460,7 +481,10 @@ def _override(table: dict[str, Any], text: str) -> None:
     if not equals or not dot or not name:
         raise ConfigError("--set", text, "section.field=value, for example faults.crash_fraction=0.2")
     try:
-        value = tomllib.loads(f"value = {raw}")["value"]
+        read = tomllib.loads(f"value = {raw}")
+        if list(read) != ["value"]:
+            raise ConfigError("--set", text, "one field in each --set")
+        value = read["value"]
     except tomllib.TOMLDecodeError:
         value = raw.strip()
     inner = table.setdefault(section, {})

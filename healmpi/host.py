@@ -22,7 +22,7 @@ from healmpi.audit import recompute
 from healmpi.config import Config
 from healmpi.learning.jobs import TrainJob
 from healmpi.messages import Message
-from healmpi.node import Action, CycleStarted, EnterGroup, GroupAveraged, GroupReport, Node, Step, Train, Trained
+from healmpi.node import NEVER, Action, CycleStarted, EnterGroup, GroupAveraged, GroupReport, Node, Step, Train, Trained
 from healmpi.overlay.elevator import Elevator, ElevatorSettings
 from healmpi.recorder import EVALUATION, HARNESS, MESSAGING, WAIT, Recorder
 from healmpi.results.writer import CycleRows, FaultRow, GroupRow
@@ -72,6 +72,7 @@ class Host:
         self._nodes = {node: self._make(node, everybody, learner.initial(node) if learner else None) for node in nodes}
         self._jobs: list[TrainJob] = []
         self.complaints: list[str] = []
+        self.tail_s = 0.0  # seconds spent after the last cycle's rows were made
         self.audited = learner is not None and self._wants_audit()
 
     def _wants_audit(self) -> bool:
@@ -186,6 +187,9 @@ class Host:
             mine = [node.id for node in self._standing() if node.overlay.is_hub()]
             hubs = [hub for part in self._world.share(mine) for hub in part]
         strikes = self._plan.strike(cycle, self._live, hubs)
+        if self._hosted.start == 0:
+            for text in self._plan.misses(cycle, self._live, hubs):
+                self._recorder.fault(cycle, tick, -1, "none", text)
         for strike in strikes:
             if strike.kind == "crash":
                 self._crash(strike, tick)
@@ -226,11 +230,18 @@ class Host:
         for node in self._doors.end_cycle():
             self._recorder.fault(cycle, -1, node, "crash", "end of cycle")
         self._world.reductions.end_cycle()
-        observed = time.perf_counter()
+        ended = time.perf_counter()
         self._evaluate(cycle)
+        evaluated = time.perf_counter()
         self._report(cycle)
-        self._account(started, time.perf_counter() - observed)
+        self._account(evaluated - ended, time.perf_counter() - started + self.tail_s)
+
+        # What follows is the harness's: it is booked in the next cycle, since this one's rows are handed over here.
+        handing_over = time.perf_counter()
         self._sink(*self._rows(cycle, ticks))
+        # Ranks that had less to do wait here, not in the next cycle, where it would count as the algorithm's.
+        self._world.meet()
+        self.tail_s = time.perf_counter() - handing_over
 
     def _evaluate(self, cycle: int) -> None:
         """Judge the live nodes' models if this cycle is one for it."""
@@ -253,7 +264,6 @@ class Host:
         rounds: dict[int, Round] = {}
         if self.audited and cycle >= 1:
             rounds = {node: self._nodes[node].rule.round for node in self._hosted if node in self._live}
-        # Ranks that had less to evaluate wait here, not in the next cycle, where it would count as the algorithm's.
         self._world.meet()
         told = self._world.gather((len(standing), hubs, float(accuracies.sum()), len(accuracies), rounds))
         if told is None:
@@ -263,15 +273,14 @@ class Host:
         if len(self.complaints) < LARGEST_COMPLAINT_COUNT:
             self.complaints += recompute(cycle, {node: one for part in told for node, one in part[4].items()})
 
-    def _account(self, started: float, observed_s: float) -> None:
+    def _account(self, evaluated_s: float, wall_s: float) -> None:
         """Split the cycle's wall time; what nothing else claims is the harness's."""
         recorder, inside = self._recorder, self._world.seconds.take()
         recorder.group_seconds(self._world.reductions.seconds_of)
         self._world.reductions.seconds_of.clear()
         recorder.spread(MESSAGING, inside.messaging)
         recorder.spread(WAIT, inside.wait)
-        recorder.spread(EVALUATION, observed_s)
-        wall_s = time.perf_counter() - started
+        recorder.spread(EVALUATION, evaluated_s)
         recorder.spread(HARNESS, max(0.0, wall_s - recorder.seconds.sum()))
 
     def _rows(self, cycle: int, ticks: int) -> tuple[CycleRows, list[GroupRow], list[FaultRow]]:
@@ -297,6 +306,10 @@ class Host:
         return -1 if updated is None else cycle - updated
 
     # The end of the run.
+
+    def all_finished(self) -> bool:
+        """Whether every live node here has ended the last cycle's round: nothing is left that it waits for."""
+        return all(node.rule is None or node.rule.wake == NEVER for node in self._standing())
 
     def finish(self) -> None:
         """Let the world settle what is open."""

@@ -89,7 +89,8 @@ class EnterGroup(NamedTuple):
 
 
 class GroupReport(NamedTuple):
-    """What became of an attempt to average among hubs, for the record. outcome: 'averaged', 'abandoned', 'solo', 'empty'."""
+    """What became of an attempt to average among hubs, for the record. outcome: 'averaged', 'abandoned', 'solo',
+    'empty' (no member brought a model), 'alone' (no attempt is left)."""
 
     attempt: int
     epoch: int

@@ -10,6 +10,7 @@ The rule that surprises: nothing here is different for one process and for many.
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 STARTED = time.perf_counter()
 
 
+class Refused(Exception):
+    """The input cannot be used, and all ranks know it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ranks:
     """The processes of this job. mpi: the module worlds.mpi, or None in a process of its own."""
@@ -44,17 +49,20 @@ class Ranks:
         """Messages of models of `model_size` floats between all nodes."""
         return LocalWorld(model_size) if self.mpi is None else self.mpi.MpiWorld(nodes, model_size, timeout_s)
 
+    def share(self, value: Any) -> list[Any]:
+        """All ranks' values on every rank, in rank order."""
+        return [value] if self.mpi is None else self.mpi.share(value)
+
     def refuse_together(self, attempt: Callable[[], Any]) -> Any:
-        """The attempt's value; if it raises ConfigError on any rank, the first rank's error on all of them."""
-        value, error = None, None
+        """The attempt's value. If it raises ConfigError on any rank: Refused on all of them, with the first rank's sentence."""
+        value, sentence = None, None
         try:
             value = attempt()
-        except ConfigError as raised:
-            error = raised
-        errors = [error] if self.mpi is None else self.mpi.share(error)
-        first = next((one for one in errors if one is not None), None)
+        except ConfigError as error:
+            sentence = str(error)
+        first = next((one for one in self.share(sentence) if one is not None), None)
         if first is not None:
-            raise first
+            raise Refused(first)
         return value
 
 
@@ -70,11 +78,20 @@ class Prepared:
 
 
 def prepare(config: Config, ranks: Ranks) -> Prepared:
-    """Load and check everything the run needs on this rank. Raises ConfigError."""
+    """Load and check everything the run needs, on all ranks together. Raises Refused."""
     allocator.keep_freed_memory()
     nodes = blocks(config.run.nodes, ranks.size)[ranks.rank]
     if config.run.algorithm == "elevator":
         return Prepared(config, nodes, None, (), None)
+    prepared = ranks.refuse_together(lambda: _load(config, nodes))
+    learner = prepared.learner
+    mark = (learner.size, zlib.crc32(learner.newcomer(0, 0)))
+    first = ranks.share(mark)[0]
+    ranks.refuse_together(lambda: _check_same_model(config, ranks.rank, mark, first))
+    return prepared
+
+
+def _load(config: Config, nodes: range) -> Prepared:
     data = datasets.load(config.data, config.run.seed)
     parts = partition.partition(data.train_y, config.data, config.run.nodes, config.run.seed)
     counts = partition.label_counts(data.train_y, parts, data.classes)
@@ -86,11 +103,24 @@ def prepare(config: Config, ranks: Ranks) -> Prepared:
     return Prepared(config, nodes, learner, parts, counts)
 
 
-def execute(prepared: Prepared, ranks: Ranks, out: Path, force: bool, watch: Callable[[Progress], None]) -> Path | None:
-    """Run it. Returns the finished file on rank 0, None elsewhere. Raises ConfigError, StepTimeout, OSError."""
+def _check_same_model(config: Config, rank: int, mine: tuple[int, int], first: tuple[int, int]) -> None:
+    """Raises ConfigError where a user's factory builds something else than on rank 0. mine, first: floats and checksum."""
+    if mine != first:
+        allowed = f"it must build the same model on every rank: rank {rank} has {mine[0]} floats, rank 0 {first[0]}, or other values"
+        raise ConfigError("model.factory", config.model.factory, allowed)
+
+
+def execute(
+    prepared: Prepared, ranks: Ranks, out: Path, force: bool, watch: Callable[[Progress], None], started: Callable[[], None] = lambda: None
+) -> Path | None:
+    """Run it. started: called once nothing can be refused any more; watch: after each cycle, on rank 0.
+
+    Returns the finished file on rank 0, None elsewhere. Raises Refused, StepTimeout, OSError.
+    """
     config = prepared.config
     size = prepared.learner.size if prepared.learner else 0
     ranks.refuse_together(lambda: _check_output(ranks, out, force, preflight.estimate_bytes(config, ranks.size, size)))
+    started()
     world = ranks.world(config.run.nodes, size, config.limits.step_timeout_s)
     writer = _part_writer(prepared, ranks, out)
     begun = time.perf_counter()
@@ -98,7 +128,7 @@ def execute(prepared: Prepared, ranks: Ranks, out: Path, force: bool, watch: Cal
     host.run()
     host.finish()
     _finish_part(prepared, writer, host, world, begun)
-    ranks.refuse_together(lambda: None)  # all parts are complete from here on
+    ranks.share(None)  # all parts are complete from here on
     return merge.merge(out, remove_parts=True, force=force) if ranks.rank == 0 else None
 
 
@@ -128,13 +158,13 @@ def _part_writer(prepared: Prepared, ranks: Ranks, out: Path) -> PartWriter:
 
 def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, world: World, begun: float) -> None:
     facts = provenance.of_rank(prepared.config.learner.threads) | world.facts.counts
-    facts |= {"startup_s": begun - STARTED, "wall_s": time.perf_counter() - begun}
+    facts |= {"startup_s": begun - STARTED, "wall_s": time.perf_counter() - begun, "tail_s": host.tail_s}
     writer.finish(
         model_digests=host.digests(),
         models=host.models() if prepared.config.results.save_models else None,
         rank_facts=facts,
         audit=host.complaints,
         audited=host.audited,
-        survivors_finished=True,
+        survivors_finished=host.all_finished(),
     )
     writer.close()

@@ -187,20 +187,33 @@ def test_nobody_promises_a_group_of_one():
     assert report.outcome == "solo" and len(answers) == 2 and hub.model.tolist() == [3, 6]
 
 
-def test_an_abandoned_reduction_hands_the_coordination_on():
-    hub, _ = hub_with_models(ME, 8)
-    hub.receive(3, [message(Kind.GROUP_PROMISE, 8, number=1)])
+def test_after_an_abandoned_reduction_the_same_coordinator_tries_again_with_those_that_still_promise():
+    hub, _ = hub_with_models(ME, 8, 9)
+    hub.receive(3, [message(Kind.GROUP_PROMISE, 8, number=1), message(Kind.GROUP_PROMISE, 9, number=1)])
     hub.alarm(3)
     (enter,) = hub.alarm(4)
     (report,) = hub.abandoned(GroupAbandoned(5, enter.epoch))
-    assert report.outcome == "abandoned" and hub.phase is Phase.ELECTING and hub.wake == 6
-    assert hub.alarm(6) == [] and hub.phase is Phase.ELECTING, "8 coordinates the next attempt"
+    assert report.outcome == "abandoned" and hub.phase is Phase.BROKEN and hub.wake == 6
+    assert [(one.kind, one.target) for one in hub.alarm(6)] == [(Kind.GROUP_PROPOSE, 8), (Kind.GROUP_PROPOSE, 9)]
+    hub.receive(8, [message(Kind.GROUP_PROMISE, 9, number=1)])
+    (commit,) = hub.alarm(8)
+    assert commit.payload == (ME, 9, 1, 1) and commit.number // 2 != enter.epoch
+
+
+def test_a_member_of_a_broken_group_waits_for_the_same_coordinator():
+    member, _ = hub_with_models(2, ME)
+    member.receive(2, [message(Kind.GROUP_PROPOSE, 2)])
+    member.receive(4, [message(Kind.GROUP_COMMIT, 2, (2, ME, 1, 1), 8)])
+    member.abandoned(GroupAbandoned(6, 4))
+    assert member.phase is Phase.ELECTING
+    (promise,) = member.receive(7, [message(Kind.GROUP_PROPOSE, 2)])
+    assert promise.target == 2
 
 
 def test_after_the_last_attempt_a_hub_goes_on_with_its_own_average():
     hub, _ = hub_with_models(2, ME, attempts=1)
-    answers = hub.alarm(hub.wake)
-    assert [one.kind for one in answers] == [Kind.GLOBAL_MODEL] * 2 and hub.model.tolist() == [3, 6]
+    report, *answers = hub.alarm(hub.wake)
+    assert report.outcome == "alone" and [one.kind for one in answers] == [Kind.GLOBAL_MODEL] * 2 and hub.model.tolist() == [3, 6]
 
 
 def test_the_epoch_lives_on_while_the_group_stays_and_ends_with_a_gap():

@@ -17,7 +17,8 @@ round, for attempt a = 0, 1, ... of `attempts`:
 
 The group is agreed on by point-to-point messages before anybody enters anything collective (docs/algorithms.md): the
 coordinator is the smallest id that a hub believes in and does not suspect, a hub promises once an attempt, and the group
-is whoever promised. A hub suspects, for the rest of the cycle, a coordinator that stayed silent or whose group broke.
+is whoever promised. A hub suspects, for the rest of the cycle, a coordinator that made no proposal or no commit in time.
+After a broken reduction the coordinator stays the same: whoever fell silent will not promise again.
 The rule that surprises: hubs whose views disagree may end up in several groups, each with an average of its own.
 """
 
@@ -61,6 +62,7 @@ class Phase(Enum):
     PROMISED = auto()  # member: expects the commit
     COMMITTED = auto()  # coordinator: enters at the next tick, with the members
     ENTERED = auto()  # in the reduction
+    BROKEN = auto()  # the reduction was abandoned: until the attempt ends
 
 
 class Round(NamedTuple):
@@ -73,6 +75,7 @@ class Round(NamedTuple):
     weights: tuple[int, ...] = ()
     result: np.ndarray | None = None  # hub: the global model it sent out
     answered: tuple[int, ...] = ()  # client: the hubs whose answers it averaged
+    kept: np.ndarray | None = None  # client: the model it holds after the round
 
 
 class Heal:
@@ -172,7 +175,7 @@ class Heal:
         if answered:
             self.model = mean_in_order([self._answers[hub] for hub in answered]) if len(answered) > 1 else self._answers[answered[0]]
             self.updated_in = self._cycle
-        self.round = self.round._replace(answered=answered)
+        self.round = self.round._replace(answered=answered, kept=self.model)
         self._answers = {}
         self.phase, self.wake = Phase.IDLE, NEVER
 
@@ -192,7 +195,9 @@ class Heal:
         if phase is Phase.COMMITTED:
             return self._enter_as_coordinator(tick)
         if phase is Phase.ELECTING or phase is Phase.PROMISED:
-            self._give_up_attempt()
+            self._suspects.add(self._coordinator)
+        if phase in (Phase.ELECTING, Phase.PROMISED, Phase.BROKEN):
+            self._attempt += 1
             return self._next_attempt(tick)
         return []
 
@@ -206,13 +211,9 @@ class Heal:
     def _attempt_end(self) -> int:
         return self._begun + self.settings.delta + ATTEMPT_TICKS * (self._attempt + 1)
 
-    def _give_up_attempt(self) -> None:
-        self._suspects.add(self._coordinator)
-        self._attempt += 1
-
     def _next_attempt(self, tick: int) -> list[Action]:
         if self._attempt >= self.settings.attempts:
-            return self._finish(tick, self._average)
+            return self._without_others(tick, "alone")
         believed = [hub for hub in sorted(self.overlay.hubs()) if hub not in self._suspects]
         # With everybody under suspicion there is nobody to wait for.
         self._coordinator = believed[0] if believed else self.node
@@ -221,7 +222,7 @@ class Heal:
             return []
         others = [hub for hub in sorted(self.overlay.hubs()) if hub != self.node]
         if not others:
-            return self._solo(tick)
+            return self._without_others(tick, "solo")
         self._promises = {}
         self.phase, self.wake = Phase.PROPOSED, tick + 2
         return [self._to(hub, tick, Kind.GROUP_PROPOSE, number=self._attempt) for hub in others]
@@ -238,7 +239,7 @@ class Heal:
     def _commit(self, tick: int) -> list[Action]:
         """Coordinator: the group is whoever promised."""
         if not self._promises:
-            return self._solo(tick)
+            return self._without_others(tick, "solo")
         weight_of = {**self._promises, self.node: self._weight()}
         members = tuple(sorted(weight_of))
         weights = tuple(weight_of[member] for member in members)
@@ -256,7 +257,7 @@ class Heal:
 
     def _new_epoch(self) -> int:
         # Unique: a coordinator commits at most one group in an attempt of a cycle.
-        return (self._cycle * self.settings.attempts + self._attempt) * self.settings.nodes + self.node
+        return (self._cycle * (self.settings.attempts + 1) + self._attempt) * self.settings.nodes + self.node
 
     def _contribution(self) -> np.ndarray:
         return self._average if self._average is not None else np.zeros_like(self.model)
@@ -284,24 +285,22 @@ class Heal:
         return [self._report("averaged" if event.vector is not None else "empty"), *self._finish(event.tick, event.vector)]
 
     def abandoned(self, event: GroupAbandoned) -> list[Action]:
-        """The reduction broke: somebody fell silent inside. Try again with another coordinator at the next attempt."""
+        """The reduction broke: somebody fell silent inside. Try again when the attempt ends."""
         if self.phase is not Phase.ENTERED or event.epoch != self._group.epoch:
             return []
         self._last_group = (NEVER, 0, ())
-        self.phase, self.wake = Phase.ELECTING, self._attempt_end()
+        self.phase, self.wake = Phase.BROKEN, self._attempt_end()
         report = self._report("abandoned")
-        if event.tick >= self.wake:
-            self._give_up_attempt()
-            return [report, *self._next_attempt(event.tick)]
-        return [report]
+        return [report] if event.tick < self.wake else [report, *self.alarm(event.tick)]
 
     def _report(self, outcome: str) -> GroupReport:
         group = self._group
         return GroupReport(self._attempt, group.epoch, self._coordinator, outcome, group.reused, self._weight(), group.members)
 
-    def _solo(self, tick: int) -> list[Action]:
-        """A group of one: no other hub that this one believes in has answered."""
-        report = GroupReport(self._attempt, self._new_epoch(), self.node, "solo", False, self._weight(), (self.node,))
+    def _without_others(self, tick: int, outcome: str) -> list[Action]:
+        """Go on with the own average. 'solo': no other hub that this one believes in has promised; 'alone': no attempt is left."""
+        epoch = self._new_epoch()
+        report = GroupReport(self._attempt, epoch, self.node, outcome, False, self._weight(), (self.node,))
         return [report, *self._finish(tick, self._average)]
 
     def _finish(self, tick: int, result: np.ndarray | None) -> list[Action]:

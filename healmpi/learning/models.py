@@ -73,7 +73,7 @@ def _custom(factory: str, input_shape: tuple[int, ...], classes: int) -> nn.Modu
         function = _find_factory(factory)
         try:
             module = function(input_shape, classes)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise _refused(factory, f"called with {input_shape} and {classes} it must not fail ({_text(error)})") from error
         if not isinstance(module, nn.Module):
             raise _refused(factory, f"it must return a torch.nn.Module, not {type(module).__name__}")
@@ -102,7 +102,7 @@ def _find_factory(factory: str) -> Callable:
         raise _refused(factory, "'module:function'")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _refused(factory, f"module {module_name!r} must be importable ({_text(error)})") from error
     function = getattr(module, name, None)
     if not callable(function):
@@ -127,7 +127,7 @@ def _check_forward(factory: str, module: nn.Module, input_shape: tuple[int, ...]
     try:
         with torch.no_grad():
             out = module(torch.zeros(2, *input_shape))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _refused(factory, f"its module must accept samples of shape {input_shape} ({_text(error)})") from error
     module.train(training)
     found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__

@@ -21,7 +21,7 @@ SCHEMA_VERSION = "1.0"
 PHASES = ("train", "messaging", "wait", "group", "harness", "evaluation")
 """What a node's wall time is split into, in seconds."""
 
-GROUP_OUTCOMES = ("averaged", "abandoned", "solo", "empty")
+GROUP_OUTCOMES = ("averaged", "abandoned", "solo", "empty", "alone")
 """What became of an attempt to average among hubs; stored as the index."""
 
 RANK_STATES = ("finished", "unfinished", "missing", "unreadable")

@@ -54,11 +54,25 @@ class Plan:
         live, hubs = sorted(live), sorted(hubs)
         for index, event in enumerate(self._events):
             if self._is_due(event, cycle):
-                standing = [node for node in live if node not in victims]
-                rng = streams.picker(self._seed, "faults", cycle + 2**32, index)
-                for node in _pick(event, standing, [hub for hub in hubs if hub not in victims], rng):
+                for node in self._victims(index, event, cycle, live, hubs, set(victims)):
                     victims[node] = Strike(node, event.kind, event.point)
         return [victims[node] for node in sorted(victims)]
+
+    def misses(self, cycle: int, live: Iterable[int], hubs: Iterable[int]) -> list[str]:
+        """A sentence for each event of this cycle that hits nobody who is not hit by another one."""
+        live, hubs = sorted(live), sorted(hubs)
+        hit, sentences = set(), []
+        for index, event in enumerate(self._events):
+            if self._is_due(event, cycle):
+                victims = self._victims(index, event, cycle, live, hubs, hit)
+                hit |= set(victims)
+                if not victims:
+                    sentences.append(f"{event.kind} of {_whom(event)} hit nobody")
+        return sentences
+
+    def _victims(self, index: int, event: FaultEvent, cycle: int, live: list[int], hubs: list[int], hit: Iterable[int]) -> list[int]:
+        rng = streams.picker(self._seed, "faults", cycle + 2**32, index)
+        return _pick(event, [node for node in live if node not in hit], [hub for hub in hubs if hub not in hit], rng)
 
     def _due(self, cycle: int) -> list[FaultEvent]:
         return [event for event in self._events if self._is_due(event, cycle)]
@@ -76,6 +90,12 @@ def _pick(event: FaultEvent, live: list[int], hubs: list[int], rng) -> list[int]
     if event.hubs == "one":
         return [rng.choice(hubs)] if hubs else []
     return rng.sample(live, round(event.fraction * len(live)))
+
+
+def _whom(event: FaultEvent) -> str:
+    if event.nodes:
+        return f"nodes {list(event.nodes)}"
+    return f"a fraction of {event.fraction:g}" if event.hubs == "none" else f"{event.hubs} of the hubs"
 
 
 class DropCounter(Protocol):
@@ -103,10 +123,6 @@ class Doors:
     def arm(self, node: int, point: str) -> None:
         """The node falls silent at this point of the cycle."""
         self._armed[node] = point
-
-    def reopen(self, node: int) -> None:
-        """A newcomer has taken the node's slot."""
-        self.shut.discard(node)
 
     def end_cycle(self) -> list[int]:
         """The armed nodes that did not come by their point crash now; returns them."""

@@ -27,6 +27,10 @@ SETTLE_S = 10.0
 """How long `close` waits for abandoned collectives to complete; what is left then is never freed."""
 
 
+_NEVER_FREED: list = []
+"""Exchanges that did not come to rest: their buffers must outlive everything, MPI may still write into them."""
+
+
 @dataclass(slots=True)
 class _Exchange:
     """The collectives of one reduction and all buffers they use. bounds: slice limits, one more than ranks."""
@@ -72,6 +76,7 @@ class HubGroupBackend:
             return known.comm
         assert not reduction.reused, f"the communicator of group {reduction.epoch} is gone"
         group = self._parent_group.Incl(reduction.ranks)
+        # It ends: all ranks of the group come here in this tick, those of silent members included, and in the same order.
         comm = self._parent.Create_group(group, tag=reduction.epoch % 32768)
         group.Free()
         self._communicators[reduction.epoch] = _Communicator(comm, self._cycles)
@@ -131,6 +136,7 @@ class HubGroupBackend:
             time.sleep(0.001)
             self._reap()
         self._facts.add("communicators_left", len(self._graveyard))
+        _NEVER_FREED.extend(self._graveyard)
         for known in self._communicators.values():
             self._free(known.comm)
         self._communicators.clear()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any
 
 import mpi4py
@@ -30,7 +31,7 @@ from mpi4py import MPI  # noqa: E402
 from healmpi.messages import Message  # noqa: E402
 from healmpi.worlds.hub_group import HubGroupBackend  # noqa: E402
 from healmpi.worlds.reductions import Notice, Reductions  # noqa: E402
-from healmpi.worlds.wire import decode, encode  # noqa: E402
+from healmpi.worlds.wire import decode, encode, header  # noqa: E402
 from healmpi.worlds.world import Closed, Facts, Seconds, StepTimeout, blocks, by_source  # noqa: E402
 
 NOTICE = 255
@@ -40,6 +41,15 @@ POLLS, YIELDS = 2000, 100
 """Looks in vain before a rank naps: with a core of its own, and, yielding the core each time, with a shared one."""
 
 NAP_S, LONGEST_NAP_S = 20e-6, 1e-3
+
+LONGEST_MEETING_S = 3600.0
+"""Longest wait outside of the run's steps: for a rank that loads data, or for rank 0 that merges."""
+
+
+SENDS_IN_PLACE = MPI.Get_library_version().startswith("Open MPI")
+LARGEST_IN_PLACE = 2**20
+"""Vectors of up to so many bytes are sent from where they lie, by a derived datatype. Measured in bursts (docs/algorithms.md,
+"MPI"): it halves the time under Open MPI, and costs more than a copy under MPICH and for larger vectors."""
 
 
 class MpiWorld:
@@ -58,7 +68,8 @@ class MpiWorld:
         self._step = 0
         self._inbox: dict[int, list[Message]] = {}
         self._notices: list[Notice] = []
-        self._held: dict[int, Any] = {}  # rank -> the last buffer for it in this tick, not yet sent
+        self._held: dict[int, Message] = {}  # rank -> the last message for it in this tick, not yet sent
+        self._kept: list[Any] = []  # what the messages of this tick are sent from
         self._sent: list[MPI.Request] = []
         self._sent_any = False
 
@@ -70,14 +81,30 @@ class MpiWorld:
         if rank == self.rank:
             self._inbox.setdefault(message[2], []).append(message)
         else:
-            self._post(rank, encode(message))
+            self._post(rank, message)
 
-    def _post(self, rank: int, buffer: bytes | np.ndarray) -> None:
+    def _post(self, rank: int, message: Message) -> None:
         # The one before is sent now, this one is held back: the last of the tick must go synchronously.
         before = self._held.get(rank)
-        self._held[rank] = buffer
+        self._held[rank] = message
         if before is not None:
-            self._sent.append(self._protocol.Isend([before, MPI.BYTE], dest=rank, tag=self._step & 1))
+            self._sent.append(self._start(self._protocol.Isend, before, rank))
+
+    def _start(self, call: Callable[..., MPI.Request], message: Message, rank: int) -> MPI.Request:
+        """Begin to send a message; what it is made of is kept until the tick is closed."""
+        vector = message[5]
+        if type(vector) is not np.ndarray or not SENDS_IN_PLACE or vector.nbytes > LARGEST_IN_PLACE:
+            buffer = encode(message)
+            self._kept.append(buffer)
+            return call([buffer, MPI.BYTE], rank, self._step & 1)
+        # One MPI message out of two places: the vector goes out from where it lies, however many targets it has.
+        assert vector.dtype == np.float32 and vector.flags.c_contiguous, "a model is a contiguous float32 vector"
+        head = header(message)
+        datatype = MPI.BYTE.Create_hindexed([len(head), vector.nbytes], [MPI.Get_address(head), MPI.Get_address(vector)])
+        request = call([MPI.BOTTOM, 1, datatype.Commit()], rank, self._step & 1)
+        datatype.Free()
+        self._kept += (head, vector)
+        return request
 
     # Closing a tick.
 
@@ -85,19 +112,19 @@ class MpiWorld:
         notices = self.reductions.begin_close()
         started = time.perf_counter()
         for notice in notices:
-            self._post(notice.rank, encode(Message(NOTICE, self.rank, notice.rank, int(notice.complete), tick, None, notice.epoch)))
-        tag = self._step & 1
-        last = [self._protocol.Issend([buffer, MPI.BYTE], dest=rank, tag=tag) for rank, buffer in self._held.items()]
+            self._post(notice.rank, Message(NOTICE, self.rank, notice.rank, int(notice.complete), tick, None, notice.epoch))
+        last = [self._start(self._protocol.Issend, message, rank) for rank, message in self._held.items()]
         under_way = self._sent_any or bool(self._held) or self.reductions.busy()
         self.seconds.messaging += time.perf_counter() - started
 
-        following = self._agree(last, tag, tick + 1 if under_way else wake)
+        following = self._agree(last, tick + 1 if under_way else wake)
 
         started = time.perf_counter()
         # These end: the consensus says that every message has been matched, and its receiver is taking it in.
         MPI.Request.Waitall(self._sent)
         self._sent.clear()
         self._held.clear()
+        self._kept.clear()
         self._sent_any = False
         self._step += 1
         inbox = {target: by_source(messages) for target, messages in self._inbox.items()}
@@ -105,14 +132,14 @@ class MpiWorld:
         self.seconds.harness += time.perf_counter() - started
         return Closed(following, inbox, self.reductions.end_close(following, received))
 
-    def _agree(self, last: list[MPI.Request], tag: int, proposal: int) -> int:
+    def _agree(self, last: list[MPI.Request], proposal: int) -> int:
         """Receive until every rank's messages of this step have been received; return the earliest proposal."""
         mine, earliest = np.array([proposal], np.int64), np.empty(1, np.int64)
         consensus: MPI.Request | None = None
         patience = _Patience(self._shared, self._timeout_s, self.rank)
         begun, moved_before = time.perf_counter(), self.seconds.messaging
         while True:
-            if self._receive_all(tag):
+            if self._receive_all():
                 patience.renew()
             if consensus is None:
                 if MPI.Request.Testall(last):
@@ -124,13 +151,12 @@ class MpiWorld:
             patience.rest()
 
     def meet(self) -> None:
-        barrier, patience = self._harness.Ibarrier(), _Patience(self._shared, self._timeout_s, self.rank)
-        while not barrier.Test():
-            patience.rest()
+        _meet(self._harness, _Patience(self._shared, self._timeout_s, self.rank))
 
-    def _receive_all(self, tag: int) -> bool:
+    def _receive_all(self) -> bool:
         """Take in whatever is there; say whether anything was."""
-        protocol, status = self._protocol, MPI.Status()
+        # The tag tells this step's messages from the next one's: a rank that has left the step may be sending already.
+        protocol, status, tag = self._protocol, MPI.Status(), self._step & 1
         probe = protocol.Improbe(MPI.ANY_SOURCE, tag, status)
         if probe is None:
             return False
@@ -160,7 +186,7 @@ class MpiWorld:
     def finish(self) -> None:
         # Every close has received all that was sent, so only the hub groups can have something open.
         self._backend.close()
-        self._harness.Barrier()
+        self.meet()
         for comm in (self._protocol, self._harness, self._groups_parent):
             comm.Free()
 
@@ -220,5 +246,19 @@ def place() -> tuple[int, int]:
 
 
 def share(value: Any) -> list[Any]:
-    """All ranks' values on every rank, before there is a world."""
+    """All ranks' values on every rank, outside of any world. Raises StepTimeout."""
+    _meet(MPI.COMM_WORLD, _Patience(True, LONGEST_MEETING_S, MPI.COMM_WORLD.Get_rank()))
     return MPI.COMM_WORLD.allgather(value)
+
+
+def leave() -> None:
+    """End MPI here: from now on a non-zero exit code is this process's own, and no reason to abort the job."""
+    MPI.COMM_WORLD.Barrier()
+    MPI.Finalize()
+
+
+def _meet(comm: MPI.Intracomm, patience: _Patience) -> None:
+    """Wait for all ranks of the communicator, as patience has it."""
+    barrier = comm.Ibarrier()
+    while not barrier.Test():
+        patience.rest()

@@ -36,12 +36,11 @@ class Seconds:
     messaging: float = 0.0
     wait: float = 0.0
     harness: float = 0.0
-    group: float = 0.0
 
     def take(self) -> Seconds:
         """The sums so far; starts again from nothing."""
-        taken = Seconds(self.messaging, self.wait, self.harness, self.group)
-        self.messaging = self.wait = self.harness = self.group = 0.0
+        taken = Seconds(self.messaging, self.wait, self.harness)
+        self.messaging = self.wait = self.harness = 0.0
         return taken
 
 
