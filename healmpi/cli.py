@@ -267,7 +267,7 @@ class _Bar:
 def _conclude(done: Path) -> int:
     from healmpi.results import info
 
-    print(info.describe(done))
+    print(info.describe(done, figures=False))
     return _verdict(done)
 
 
@@ -293,11 +293,13 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from healmpi.results import merge
+    from healmpi.results import merge, preflight
+
+    preflight.refuse_running(options.file)
 
     def rescue() -> None:
         path = merge.merge(options.file, remove_parts=False, force=options.force)
-        print(f"wrote {path}")
+        print(f"wrote {path}; its parts are still in {path}.parts, and no longer needed")
         _verdict(path)
 
     return _read(rescue)

@@ -9,12 +9,13 @@ The rule that surprises: nothing here is different for one process and for many.
 
 from __future__ import annotations
 
+import secrets
 import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -119,26 +120,33 @@ def execute(
     """
     config = prepared.config
     size = prepared.learner.size if prepared.learner else 0
-    ranks.refuse_together(lambda: _check_output(ranks, out, force, preflight.estimate_bytes(config, ranks.size, size)))
+    lock = ranks.refuse_together(lambda: _claim_output(ranks, out, force, preflight.estimate_bytes(config, ranks.size, size)))
+    run_id = ranks.share(secrets.token_hex(8))[0]
     started()
     world = ranks.world(config.run.nodes, size, config.limits.step_timeout_s)
-    writer = _part_writer(prepared, ranks, out)
+    writer = _part_writer(prepared, ranks, out, run_id)
     begun = time.perf_counter()
     host = Host(config, world, prepared.nodes, prepared.learner, writer.append, watch)
     host.run()
     host.finish()
     _finish_part(prepared, writer, host, world, begun)
     ranks.share(None)  # all parts are complete from here on
-    return merge.merge(out, remove_parts=True, force=force) if ranks.rank == 0 else None
+    if ranks.rank != 0:
+        return None
+    with lock:
+        return merge.merge(out, remove_parts=True, force=force)
 
 
-def _check_output(ranks: Ranks, out: Path, force: bool, needed: int) -> None:
-    if ranks.rank == 0:
-        preflight.check_output(out, force, needed)
-        preflight.prepare_parts(out, force)
+def _claim_output(ranks: Ranks, out: Path, force: bool, needed: int) -> IO[str] | None:
+    """On rank 0: an empty, locked folder for the parts. Raises ConfigError."""
+    if ranks.rank != 0:
+        return None
+    preflight.check_output(out, force, needed)
+    preflight.prepare_parts(out, force)
+    return preflight.hold_parts(out)
 
 
-def _part_writer(prepared: Prepared, ranks: Ranks, out: Path) -> PartWriter:
+def _part_writer(prepared: Prepared, ranks: Ranks, out: Path, run_id: str) -> PartWriter:
     config = prepared.config
     facts = provenance.collect(
         world="local" if ranks.mpi is None else "mpi",
@@ -151,7 +159,7 @@ def _part_writer(prepared: Prepared, ranks: Ranks, out: Path) -> PartWriter:
     return PartWriter(
         preflight.part_path(out, ranks.rank), rank=ranks.rank, ranks=ranks.size, nodes=list(prepared.nodes), total_nodes=config.run.nodes,
         config_json=config.to_json(), config_toml=to_toml(config), config_hash=config.hash(), view_size=config.elevator.view_size,
-        hub_count=config.elevator.hub_count, flush_every=config.results.flush_every, provenance=facts,
+        hub_count=config.elevator.hub_count, flush_every=config.results.flush_every, provenance=facts, run_id=run_id,
         partition=None if mine is None else (mine, prepared.label_counts[prepared.nodes.start : prepared.nodes.stop]),
     )  # fmt: skip
 

@@ -499,7 +499,7 @@ def test_files_that_are_not_results_are_refused_by_name(tmp_path):
 
 def test_merge_refuses_what_does_not_belong_together(tmp_path):
     out = tmp_path / "out.h5"
-    with pytest.raises(ResultsError, match="no parts to merge"):
+    with pytest.raises(ResultsError, match="there are no parts of"):
         merge.merge(out, remove_parts=False)
     write_run(out, random_run(tmp_path))
     merge.merge(out, remove_parts=False)

@@ -27,9 +27,12 @@ SHOWN_REASONS = 10
 Value = TypeVar("Value")
 
 
-def describe(path: Path) -> str:
-    """A summary in some forty lines of text. Raises ResultsError: no such file, or not one that can be read."""
-    return _read(path, _describe)
+def describe(path: Path, *, figures: bool = True) -> str:
+    """A summary in some forty lines of text. figures: with the verdict and the figures of merit.
+
+    Raises ResultsError: no such file, or not one that can be read.
+    """
+    return _read(path, lambda file: _describe(file, figures))
 
 
 def conclusion(path: Path) -> tuple[list[str], list[FigureOfMerit]]:
@@ -42,12 +45,13 @@ def _read(path: Path, work: Callable[[h5py.File], Value]) -> Value:
     with open_results(path) as file:
         try:
             return work(file)
-        except (KeyError, OSError, RuntimeError, json.JSONDecodeError) as error:
+        except (KeyError, OSError, RuntimeError, AttributeError, TypeError, ValueError) as error:
             raise ResultsError(f"{path} is damaged, or not a whole results file ({error})") from None
 
 
-def _describe(file: h5py.File) -> str:
-    parts = (_heading, _differences, _origin, _verdict_lines, _figure_lines, _accuracy_lines, _fault_lines, _group_lines)
+def _describe(file: h5py.File, figures: bool) -> str:
+    conclusions = (_verdict_lines, _figure_lines) if figures else ()
+    parts = (_heading, _differences, _origin, *conclusions, _accuracy_lines, _fault_lines, _group_lines)
     return "\n".join("\n".join(lines) for part in parts if (lines := part(file)))
 
 
@@ -143,7 +147,7 @@ def _accuracy_lines(file: h5py.File) -> list[str]:
     judged = rows.size > 0
     rows = rows if judged else np.arange(count)
     shown = np.unique(rows[np.linspace(0, len(rows) - 1, min(SHOWN_CYCLES, len(rows))).round().astype(int)]) if len(rows) else []
-    lines = [f"  {'cycle':>8}{'accuracy':>10}{'spread':>9}{'live':>8}{'hubs':>7}" if judged else f"  {'cycle':>8}{'live':>8}{'hubs':>7}"]
+    lines = [f"  {'cycle':>8}{'accuracy':>10}{'spread':>9}{'live':>8}{'hubs*':>7}" if judged else f"  {'cycle':>8}{'live':>8}{'hubs*':>7}"]
     for row in shown:
         alive, hubs = group["alive"][row] != 0, group["is_hub"][row] != 0
         numbers = f"{int(alive.sum()):>8}{int((alive & hubs).sum()):>7}"
@@ -151,7 +155,7 @@ def _accuracy_lines(file: h5py.File) -> list[str]:
         accuracy = accuracy[~np.isnan(accuracy)]
         middle = f"{accuracy.mean():>10.4f}{accuracy.std():>9.4f}" if judged and accuracy.size else ""
         lines.append(f"  {int(group['cycle'][row]):>8}{middle}{numbers}")
-    return ["", *lines]
+    return ["", *lines, "  * nodes that count themselves hubs, whether or not the others agree yet"]
 
 
 def _evaluated_rows(group: h5py.Group) -> np.ndarray:
@@ -174,9 +178,13 @@ def _fault_lines(file: h5py.File) -> list[str]:
         events[cycle, kind.decode(), "" if kind == b"churn" else detail.decode()] += 1
     lines = []
     for (cycle, kind, detail), number in sorted(events.items()):
+        if kind == "none":
+            lines.append(f"  cycle {cycle}: {detail}")
+            continue
         lines.append(f"  cycle {cycle}: {kind} of {_count(number, 'node')}{f' ({detail})' if detail else ''}")
     more = [f"  ... and in {len(lines) - SHOWN_FAULTS} more places"] if len(lines) > SHOWN_FAULTS else []
-    return ["", f"faults: {len(cycles)} in all", *lines[:SHOWN_FAULTS], *more]
+    hit = sum(kind != b"none" for kind in kinds)
+    return ["", f"faults: {_count(hit, 'node')} hit in all", *lines[:SHOWN_FAULTS], *more]
 
 
 def _group_lines(file: h5py.File) -> list[str]:

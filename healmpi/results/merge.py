@@ -26,6 +26,7 @@ from healmpi.results.schema import (
     FAULT_COLUMNS,
     GROUP_COLUMNS,
     GROUP_OUTCOMES,
+    LOCK_NAME,
     PHASES,
     RANK_STATES,
     SCHEMA,
@@ -47,7 +48,7 @@ LARGE_BYTES = 64 * 1024
 
 FINISHED, UNFINISHED, MISSING, UNREADABLE = range(len(RANK_STATES))
 
-_SAME = ("ranks", "total_nodes", "view_size", "hub_count", "config_hash", "schema_version")
+_SAME = ("ranks", "total_nodes", "view_size", "hub_count", "config_hash", "schema_version", "run_id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,9 @@ def merge(out: Path, *, remove_parts: bool, force: bool = False) -> Path:
     force: replace an existing OUT. Raises ResultsError: nothing to merge, OUT exists, or the parts do not belong
     together, OUT cannot be written. The parts are kept then.
     """
+    if not _part_files(parts_folder(out)):
+        hint = f"; name {out.with_suffix('')}" if out.suffix == ".parts" else ""
+        raise ResultsError(f"there are no parts of {out}: no rank-*.h5 in {parts_folder(out)}{hint}")
     if out.exists() and not force:
         raise ResultsError(f"{out} exists already; the parts are kept, and --force replaces the file")
     run = _collect(out)
@@ -109,8 +113,8 @@ def merge(out: Path, *, remove_parts: bool, force: bool = False) -> Path:
 def remove_part_files(out: Path) -> None:
     """Delete the parts of OUT, and their folder unless something else lies in it."""
     folder = parts_folder(out)
-    for path in _part_files(folder):
-        path.unlink()
+    for path in (*_part_files(folder), folder / LOCK_NAME):
+        path.unlink(missing_ok=True)
     # Somebody's own file in the folder is not ours to delete.
     with contextlib.suppress(OSError):
         folder.rmdir()
@@ -125,8 +129,6 @@ def _part_files(folder: Path) -> list[Path]:
 
 def _collect(out: Path) -> Run:
     paths = _part_files(parts_folder(out))
-    if not paths:
-        raise ResultsError(f"there are no parts to merge in {parts_folder(out)}")
     parts, errors = [], []
     for path in paths:
         try:
@@ -221,6 +223,7 @@ def _write_root(file: h5py.File, run: Run) -> None:
         file.create_group("provenance").attrs.update(dict(first["provenance"].attrs))
     file.attrs.update({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "complete": int(_complete(run, config["json"]))})
     file.attrs.update({"nodes": run.nodes, "ranks": len(run.states), "view_size": run.view_size, "hub_count": run.hub_count})
+    file.attrs["run_id"] = attrs["run_id"]
     file.attrs["audited"] = int(attrs.get("audited", 0)) if run.parts[0].rank == 0 else 0
     file.attrs["audit_reasons"] = attrs["audit"] if run.parts[0].rank == 0 and "audit" in attrs else strings([])
 

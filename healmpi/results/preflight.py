@@ -6,18 +6,22 @@ end; the parts of an earlier run go in `prepare_parts`, once everything else is 
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import shutil
+import socket
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from healmpi.config import Config, ConfigError
 from healmpi.messages import KINDS
 from healmpi.results.merge import remove_part_files
-from healmpi.results.schema import CYCLE_COLUMNS, PHASES, part_path, parts_folder
+from healmpi.results.schema import CYCLE_COLUMNS, LOCK_NAME, PHASES, part_path, parts_folder
 
-__all__ = ["check_output", "estimate_bytes", "part_path", "prepare_parts"]
+__all__ = ["check_output", "estimate_bytes", "hold_parts", "part_path", "prepare_parts", "refuse_running"]
 
 RANK_BYTES = 1024 * 1024
 """What a part holds besides its cycles: texts, empty tables, indices."""
@@ -28,6 +32,13 @@ MERGED_SHARE = 0.5
 
 def check_output(out: Path, force: bool, bytes_needed: int) -> None:
     """Raise ConfigError unless OUT can be written. force: an existing OUT, or what is left of a killed run, may go."""
+    try:
+        _check_output(out, force, bytes_needed)
+    except OSError as error:
+        raise ConfigError("-o", str(out), f"it cannot be written ({error.strerror})") from None
+
+
+def _check_output(out: Path, force: bool, bytes_needed: int) -> None:
     folder = out.parent
     if not folder.exists():
         raise ConfigError("-o", str(out), f"its folder {folder} does not exist")
@@ -35,6 +46,12 @@ def check_output(out: Path, force: bool, bytes_needed: int) -> None:
         raise ConfigError("-o", str(out), f"{folder} is not a folder")
     if out.is_dir():
         raise ConfigError("-o", str(out), "this is a folder, a file is needed")
+    if out.is_symlink():
+        raise ConfigError("-o", str(out), "this is a symbolic link, which the new file would replace: name the file it points to")
+    if out.exists() and not out.is_file():
+        raise ConfigError("-o", str(out), "this is not a regular file")
+    part_path(out, 0).exists()  # raises when the name with its suffix is too long
+    refuse_running(out)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError("-o", str(out), f"there is no permission to write in {folder}")
     _check_leftovers(out, force)
@@ -53,6 +70,32 @@ def _check_leftovers(out: Path, force: bool) -> None:
         raise ConfigError(
             "-o", str(out), f"{parts} holds the parts of an earlier run: `healmpi merge {out}` makes a file of them, --force discards them"
         )
+
+
+def refuse_running(out: Path) -> None:
+    """Raise ConfigError while a run writes the parts of OUT."""
+    try:
+        with (parts_folder(out) / LOCK_NAME).open() as lock:
+            holder = lock.read()
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError("-o", str(out), f"a run is writing it ({holder})") from None
+    except OSError as error:
+        # No lock: nobody writes. Some network file systems have no locks either: there this check is not to be had.
+        if error.errno == errno.ENAMETOOLONG:
+            raise
+
+
+def hold_parts(out: Path) -> IO[str]:
+    """Lock the folder of the parts until the returned file is closed or this process ends."""
+    lock = (parts_folder(out) / LOCK_NAME).open("w")
+    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+    lock.flush()
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        pass  # a file system without locks
+    return lock
 
 
 def prepare_parts(out: Path, force: bool) -> None:

@@ -207,6 +207,10 @@ def parts_folder(out: Path) -> Path:
     return out.with_name(out.name + ".parts")
 
 
+LOCK_NAME = "lock"
+"""In the folder of the parts: locked by the run that writes them, holds its process and host."""
+
+
 def part_path(out: Path, rank: int) -> Path:
     """The part file of one rank."""
     return parts_folder(out) / f"rank-{rank:05d}.h5"

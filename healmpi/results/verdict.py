@@ -105,7 +105,9 @@ def _survey_learning(survey: _Survey, group: h5py.Group, block: slice) -> None:
 
 
 def _reasons(file: h5py.File, survey: _Survey) -> list[str]:
-    found = [*_incomplete(file), *_unfinished(file), *_unbalanced(survey), *_contradictions(file), *_diverged(file, survey)]
+    # Of a run that was cut off the parts end in the middle of things: that their sums differ explains nothing.
+    unbalanced = _unbalanced(survey) if file.attrs["complete"] else []
+    found = [*_incomplete(file), *_unfinished(file), *unbalanced, *_contradictions(file), *_diverged(file, survey)]
     return bounded([*found, *(f"audit: {reason}" for reason in file.attrs["audit_reasons"])])
 
 
@@ -197,7 +199,9 @@ def _learning(file: h5py.File, survey: _Survey) -> dict[str, float]:
     accuracy, loss = group["accuracy"][row].astype(np.float64), group["loss"][row].astype(np.float64)
     judged = (group["alive"][row] != 0) & ~np.isnan(accuracy)
     accuracy, loss = accuracy[judged], loss[judged]
-    found = {"accuracy_mean": accuracy.mean(), "accuracy_std": accuracy.std(), "accuracy_min": accuracy.min(), "loss_mean": loss.mean()}
+    found = {}
+    if survey.live[-1]:  # else nobody is left who holds a model
+        found = {"accuracy_mean": accuracy.mean(), "accuracy_std": accuracy.std(), "accuracy_min": accuracy.min(), "loss_mean": loss.mean()}
     cycles, means = group["cycle"][:], np.array(survey.accuracy)
     for target in ACCURACY_TARGETS:
         # Accuracies are float32: a mean of exactly 0.9 comes out a little to either side of it.

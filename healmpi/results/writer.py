@@ -69,12 +69,13 @@ class PartWriter:
         flush_every: int,
         provenance: Mapping[str, str | int | float],
         partition: tuple[Sequence[np.ndarray], np.ndarray] | None = None,
+        run_id: str = "",
     ):
         """Create the file, write all that is known before the first cycle and flush it.
 
         nodes: the hosted ids, a block in ascending order. partition: per hosted node its sample indices, and int
-        [nodes, classes], how many samples of each label it holds. Raises ValueError for other nodes, FileExistsError
-        when the part is there already, OSError when it cannot be written.
+        [nodes, classes], how many samples of each label it holds. run_id: one for all parts of a run.
+        Raises ValueError for other nodes, FileExistsError when the part is there already, OSError when it cannot be written.
         """
         if list(nodes) != list(range(nodes[0], nodes[0] + len(nodes))):
             raise ValueError(f"a rank hosts a block of nodes in ascending order, not {list(nodes)}")
@@ -93,7 +94,7 @@ class PartWriter:
             path.unlink()
             raise
         attrs = {"rank": rank, "ranks": ranks, "first_node": nodes[0], "node_count": len(nodes), "total_nodes": total_nodes,
-                 "view_size": view_size, "hub_count": hub_count, "config_hash": config_hash}  # fmt: skip
+                 "view_size": view_size, "hub_count": hub_count, "config_hash": config_hash, "run_id": run_id}  # fmt: skip
         self._file.attrs.update({"schema": PART_SCHEMA, "schema_version": SCHEMA_VERSION} | attrs)
         self._file.create_group("config").attrs.update({"json": config_json, "toml": config_toml})
         self._file.create_group("provenance").attrs.update(provenance)
