@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The main job: HEAL on real handwritten digits, 8 MPI ranks with a node each, both hubs killed on the way.
-# Takes a minute on 2 cores, after the first call has set everything up. Results: out/main-<time>.h5
+# Takes half a minute on 2 cores, after the first call has set everything up. Results: out/main-<time>.h5
 #   bash jobs/main.sh [--set section.field=value ...]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -19,7 +19,16 @@ from hypothesis import strategies as st
 from healmpi.config import Config, ConfigError, to_toml
 from healmpi.messages import KINDS
 from healmpi.results import info, merge, preflight, verdict
-from healmpi.results.schema import CYCLE_COLUMNS, FAULT_COLUMNS, GROUP_COLUMNS, PHASES, ResultsError, part_path, parts_folder
+from healmpi.results.schema import (
+    CYCLE_COLUMNS,
+    FAULT_COLUMNS,
+    GROUP_COLUMNS,
+    GROUP_OUTCOMES,
+    PHASES,
+    ResultsError,
+    part_path,
+    parts_folder,
+)
 from healmpi.results.writer import CycleRows, FaultRow, GroupRow, PartWriter
 
 VIEW, KIND_COUNT = 3, len(KINDS)
@@ -560,3 +569,172 @@ def test_all_columns_of_the_contract_are_documented():
     for group, columns in (("cycles", CYCLE_COLUMNS), ("groups", GROUP_COLUMNS), ("faults", FAULT_COLUMNS)):
         for column in columns:
             assert f"`{column.name}`" in text.partition(f"## /{group}")[2].partition("\n## ")[0], f"{group}/{column.name}"
+
+
+def test_only_regular_files_are_replaced(tmp_path):
+    def refused(out: Path, text: str) -> None:
+        with pytest.raises(ConfigError, match=text):
+            preflight.check_output(out, True, 0)
+
+    refused(Path("/dev/full"), "this is not a regular file")
+    os.mkfifo(tmp_path / "pipe")
+    refused(tmp_path / "pipe", "this is not a regular file")
+    (tmp_path / "file").touch()
+    for target in ("file", "nothing"):
+        (tmp_path / f"link to {target}").symlink_to(tmp_path / target)
+        refused(tmp_path / f"link to {target}", "this is a symbolic link, .* name the file it points to")
+
+
+def test_what_the_system_refuses_is_a_sentence_before_the_run(tmp_path, monkeypatch):
+    for length in (300, 252, 247):  # the name, with .parts, with what the temporary file adds
+        with pytest.raises(ConfigError, match="File name too long"):
+            preflight.check_output(tmp_path / ("x" * length), False, 0)
+    with pytest.raises(ResultsError, match="File name too long"):
+        merge.merge(tmp_path / ("x" * 300), remove_parts=False)
+
+    def forbidden(*_, **__) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", forbidden)
+    with pytest.raises(ConfigError, match="Permission denied"):
+        preflight.prepare_parts(tmp_path / "out.h5", False)
+    monkeypatch.setattr(Path, "stat", forbidden)
+    with pytest.raises(ConfigError, match="Permission denied"):
+        preflight.check_output(tmp_path / "out.h5", False, 0)
+
+
+def test_parts_that_another_process_writes_are_left_alone(tmp_path):
+    out = write_run(tmp_path / "out.h5", random_run(tmp_path))
+    script = "lock = preflight.hold_parts(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    start = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}\nfrom test_results import *\n"
+    with subprocess.Popen([sys.executable, "-c", start + script, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "held\n"
+        for attempt in (
+            lambda: preflight.check_output(out, True, 0),
+            lambda: preflight.prepare_parts(out, True),
+            lambda: preflight.refuse_running(out),
+            lambda: preflight.hold_parts(out),
+        ):
+            with pytest.raises(ConfigError, match=rf"a run is writing there \(pid {other.pid} on .+\)"):
+                attempt()
+        other.stdin.close()
+        assert other.wait(30) == 0
+    preflight.refuse_running(out)
+    preflight.check_output(out, True, 0)
+    with preflight.hold_parts(out):  # the run itself
+        merge.merge(out, remove_parts=True)
+    assert os.listdir(tmp_path) == ["out.h5"]
+
+
+def test_a_file_system_without_locks_goes_without(tmp_path, monkeypatch):
+    def unsupported(*_) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(preflight.fcntl, "flock", unsupported)
+    out = tmp_path / "out.h5"
+    preflight.prepare_parts(out, False)
+    with preflight.hold_parts(out):
+        preflight.refuse_running(out)
+
+
+def test_parts_of_two_runs_of_one_configuration_are_not_mixed(tmp_path):
+    out = write_run(tmp_path / "out.h5", random_run(tmp_path))
+    for rank in (0, 1):
+        with h5py.File(part_path(out, rank), "r+") as file:
+            file.attrs["run_id"] = "first"
+    with h5py.File(merge.merge(out, remove_parts=False)) as file:
+        assert file.attrs["run_id"] == "first"
+    with h5py.File(part_path(out, 1), "r+") as file:
+        file.attrs["run_id"] = "second"
+    with pytest.raises(ResultsError, match="are of different runs: run_id is second and first"):
+        merge.merge(out, remove_parts=False, force=True)
+
+
+def test_merging_without_parts_says_so(tmp_path):
+    out = write_run(tmp_path / "out.h5", random_run(tmp_path))
+    with pytest.raises(ResultsError, match=r"there are no parts of .*out.h5.parts: .*; name .*out.h5$"):
+        merge.merge(parts_folder(out), remove_parts=False)
+    merge.merge(out, remove_parts=True)
+    with pytest.raises(ResultsError, match=r"there are no parts of .*out.h5: "):
+        merge.merge(out, remove_parts=False)
+    with pytest.raises(ResultsError, match="there are no parts of"):
+        merge.merge(Path("."), remove_parts=False)
+
+
+def test_of_a_run_cut_short_only_the_cause_is_told(tmp_path):
+    rows = random_run(tmp_path)
+    spoil(rows, "messages_in", (0, 4), -1000)
+    assert reasons_of(tmp_path / "a.h5", rows, asked=9) == ["the run is not complete: 3 cycles are common to all parts"]
+
+
+def test_a_run_without_survivors_has_no_final_accuracy(tmp_path):
+    rows = random_run(tmp_path, counts=(2,))
+    rows[0][-1].alive[:] = False
+    assert reasons_of(tmp_path / "a.h5", rows) == []
+    found = {figure.name: figure.value for figure in info.conclusion(tmp_path / "a.h5")[1]}
+    assert found["live_nodes"] == 0 and not {"accuracy_mean", "accuracy_std", "accuracy_min", "loss_mean"} & set(found)
+
+
+def test_what_a_summary_shows_of_faults_groups_and_figures(tmp_path):
+    rows = random_run(tmp_path)
+    faults = [FaultRow(1, 4, -1, "none", "crash of all hubs hit nobody"), FaultRow(2, 9, 0, "crash", "start")]
+    alone = group_row(1, 5, (0,), outcome=GROUP_OUTCOMES.index("alone"))
+    out = merge.merge(write_run(tmp_path / "a.h5", rows, [alone], faults), remove_parts=True)
+    with h5py.File(out) as file:
+        assert file["faults/node"][:].tolist() == [-1, 0] and GROUP_OUTCOMES[-1] == "alone"
+        assert file["groups"].attrs["outcomes"][file["groups/outcome"][0]] == "alone"
+    text = info.describe(out)
+    for line in (
+        "faults: 1 in all",
+        "  cycle 1: crash of all hubs hit nobody",
+        "  cycle 2: crash of 1 node (start)",
+        "hub groups: 1 report",
+    ):
+        assert f"\n{line}" in text
+    assert "(alone 1)" in text and "hubs*" in text and "* nodes that count themselves hubs; 'hubs wanted' is h" in text
+    assert all(f"\n  {figure.name} " in text for figure in info.conclusion(out)[1])
+    short = info.describe(out, figures=False)
+    assert "verdict" not in short and "figures of merit" not in short and "faults: 1 in all" in short
+    assert set(short.splitlines()) < set(text.splitlines())
+
+
+def test_a_configuration_that_is_no_table_is_refused(tmp_path):
+    out = merge.merge(write_run(tmp_path / "a.h5", random_run(tmp_path)), remove_parts=True)
+    for wrong in ("[1, 2]", '{"run": 3}', "7", "{"):
+        with h5py.File(out, "r+") as file:
+            file["config"].attrs["json"] = wrong
+        with pytest.raises(ResultsError, match="damaged, or not a whole results file"):
+            info.describe(out)
+
+
+def test_every_table_carries_its_unit_and_meaning(tmp_path):
+    out = write_run(tmp_path / "a.h5", random_run(tmp_path), models=None, rank_facts={"host": "h", "wall_s": 1.0, "odd_s": 2.0, "pid": 3})
+    text = (Path(__file__).parents[1] / "docs" / "results-format.md").read_text(encoding="utf-8")
+    units = {}
+    current = ""
+    for group, name, unit in re.findall(r"^(?:## /(\w+)$)|^\| (`\w+`(?:, `\w+`)*).*? \| .*? \| .*? \| (.+?) \|", text, re.MULTILINE):
+        current = group or current
+        units |= {f"{current}/{one}": unit for one in re.findall(r"`(\w+)`", name)}
+
+    def check(name: str, table) -> None:
+        if isinstance(table, h5py.Dataset):
+            assert table.attrs["unit"] and table.attrs["long_name"], name
+            assert (table.attrs["unit"] == "bool") == ("dtype" in table.attrs), name
+            assert units.get(name, table.attrs["unit"]) == table.attrs["unit"], name
+
+    with h5py.File(merge.merge(out, remove_parts=True)) as file:
+        file.visititems(check)
+        assert {name for name in units if name.startswith("cycles/")} <= {f"cycles/{name}" for name in file["cycles"]}
+        assert file["ranks/odd_s"].attrs["unit"] == "s" and file["ranks/pid"].attrs["unit"] == "1"
+
+
+def test_the_examples_of_the_format_run(tmp_path, monkeypatch):
+    pytest.importorskip("h5netcdf")
+    merge.merge(write_run(tmp_path / "out.h5", random_run(tmp_path)), remove_parts=True)
+    monkeypatch.chdir(tmp_path)
+    text = (Path(__file__).parents[1] / "docs" / "results-format.md").read_text(encoding="utf-8")
+    for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        known: dict = {}
+        exec(example, known)
+        if "hubs" in known:
+            assert known["hubs"].shape == (3, 3, 2)

@@ -18,7 +18,7 @@ import numpy as np
 
 from healmpi.config import Config, ConfigError
 from healmpi.results.files import open_results
-from healmpi.results.schema import FIGURES, GROUP_OUTCOMES, PHASES, FigureOfMerit, ResultsError
+from healmpi.results.schema import FIGURES, GROUP_OUTCOMES, FigureOfMerit, ResultsError
 
 SHOWN_CYCLES = 10
 SHOWN_FAULTS = 8
@@ -132,11 +132,9 @@ def _verdict_lines(file: h5py.File) -> list[str]:
 
 def _figure_lines(file: h5py.File) -> list[str]:
     figures = _stored_figures(file)
-    shares = {f"{phase}_share" for phase in PHASES}
-    table = [(figure, "" if figure.unit == "1" else figure.unit) for figure in figures if figure.name not in shares]
+    table = [(figure, "" if figure.unit == "1" else figure.unit) for figure in figures]
     lines = [f"  {figure.name:<26}{figure.value:>14.6g} {unit}".rstrip() for figure, unit in table]
-    time = ", ".join(f"{figure.name.removesuffix('_share')} {100 * figure.value:.1f} %" for figure in figures if figure.name in shares)
-    return ["", "figures of merit:", *lines] + ([f"time of the nodes, without evaluation: {time}"] if time else [])
+    return ["", "figures of merit:", *lines]
 
 
 def _accuracy_lines(file: h5py.File) -> list[str]:
@@ -155,7 +153,7 @@ def _accuracy_lines(file: h5py.File) -> list[str]:
         accuracy = accuracy[~np.isnan(accuracy)]
         middle = f"{accuracy.mean():>10.4f}{accuracy.std():>9.4f}" if judged and accuracy.size else ""
         lines.append(f"  {int(group['cycle'][row]):>8}{middle}{numbers}")
-    return ["", *lines, "  * nodes that count themselves hubs, whether or not the others agree yet"]
+    return ["", *lines, "  * nodes that count themselves hubs; 'hubs wanted' is h"]
 
 
 def _evaluated_rows(group: h5py.Group) -> np.ndarray:
@@ -184,7 +182,7 @@ def _fault_lines(file: h5py.File) -> list[str]:
         lines.append(f"  cycle {cycle}: {kind} of {_count(number, 'node')}{f' ({detail})' if detail else ''}")
     more = [f"  ... and in {len(lines) - SHOWN_FAULTS} more places"] if len(lines) > SHOWN_FAULTS else []
     hit = sum(kind != b"none" for kind in kinds)
-    return ["", f"faults: {_count(hit, 'node')} hit in all", *lines[:SHOWN_FAULTS], *more]
+    return ["", f"faults: {hit} in all", *lines[:SHOWN_FAULTS], *more]
 
 
 def _group_lines(file: h5py.File) -> list[str]:

@@ -28,7 +28,9 @@ from healmpi.results.schema import (
     GROUP_OUTCOMES,
     LOCK_NAME,
     PHASES,
+    RANK_COLUMNS,
     RANK_STATES,
+    SCALES,
     SCHEMA,
     SCHEMA_VERSION,
     Column,
@@ -91,13 +93,17 @@ def merge(out: Path, *, remove_parts: bool, force: bool = False) -> Path:
     force: replace an existing OUT. Raises ResultsError: nothing to merge, OUT exists, or the parts do not belong
     together, OUT cannot be written. The parts are kept then.
     """
-    if not _part_files(parts_folder(out)):
+    try:
+        found = _part_files(parts_folder(out))
+    except OSError as error:
+        raise ResultsError(f"{parts_folder(out)} cannot be read ({error.strerror})") from None
+    if not found:
         hint = f"; name {out.with_suffix('')}" if out.suffix == ".parts" else ""
         raise ResultsError(f"there are no parts of {out}: no rank-*.h5 in {parts_folder(out)}{hint}")
     if out.exists() and not force:
         raise ResultsError(f"{out} exists already; the parts are kept, and --force replaces the file")
     run = _collect(out)
-    temporary = out.with_name(f"{out.name}.merging-{os.getpid()}")
+    temporary = temporary_path(out)
     try:
         _write(temporary, run)
         os.replace(temporary, out)
@@ -110,8 +116,13 @@ def merge(out: Path, *, remove_parts: bool, force: bool = False) -> Path:
     return out
 
 
+def temporary_path(out: Path) -> Path:
+    """Where this process makes OUT, before it is renamed."""
+    return out.with_name(f"{out.name}.merging-{os.getpid()}")
+
+
 def remove_part_files(out: Path) -> None:
-    """Delete the parts of OUT, and their folder unless something else lies in it."""
+    """Delete the parts of OUT, their lock, and their folder unless something else lies in it."""
     folder = parts_folder(out)
     for path in (*_part_files(folder), folder / LOCK_NAME):
         path.unlink(missing_ok=True)
@@ -162,9 +173,9 @@ def _check_same_run(parts: list[Part]) -> None:
     first = parts[0]
     for part in parts[1:]:
         for name in _SAME:
-            if part.attrs[name] != first.attrs[name]:
+            if part.attrs.get(name) != first.attrs.get(name):
                 raise ResultsError(
-                    f"{part.path} and {first.path} are of different runs: {name} is {part.attrs[name]} and {first.attrs[name]}"
+                    f"{part.path} and {first.path} are of different runs: {name} is {part.attrs.get(name)} and {first.attrs.get(name)}"
                 )
     end, rank = 0, -1
     for part in parts:
@@ -223,7 +234,7 @@ def _write_root(file: h5py.File, run: Run) -> None:
         file.create_group("provenance").attrs.update(dict(first["provenance"].attrs))
     file.attrs.update({"schema": SCHEMA, "schema_version": SCHEMA_VERSION, "complete": int(_complete(run, config["json"]))})
     file.attrs.update({"nodes": run.nodes, "ranks": len(run.states), "view_size": run.view_size, "hub_count": run.hub_count})
-    file.attrs["run_id"] = attrs["run_id"]
+    file.attrs["run_id"] = attrs.get("run_id", "")
     file.attrs["audited"] = int(attrs.get("audited", 0)) if run.parts[0].rank == 0 else 0
     file.attrs["audit_reasons"] = attrs["audit"] if run.parts[0].rank == 0 and "audit" in attrs else strings([])
 
@@ -254,9 +265,9 @@ def _write_ranks(file: h5py.File, run: Run) -> None:
     for name in sorted({name for part in run.parts for name in part.facts} - set(columns) - {"rank"}):
         columns[name] = _fact_column([by_rank[rank].facts.get(name) if rank in by_rank else None for rank in ranks])
     for name, values in columns.items():
-        _dataset(group, name, values.shape, values.dtype, ("rank",))[...] = values
-    group["survivors_finished"].attrs["dtype"] = "bool"
-    group["state"].attrs["unit"] = "index"
+        usual = "text" if values.dtype.kind == "S" else "s" if name.endswith("_s") else "1"
+        unit, doc = RANK_COLUMNS.get(name, (usual, name.replace("_", " ")))
+        _dataset(group, name, values.shape, values.dtype, ("rank",), unit=unit, doc=doc)[...] = values
 
 
 def _fact_column(values: list) -> np.ndarray:
@@ -272,7 +283,7 @@ def _fact_column(values: list) -> np.ndarray:
 def _write_cycles(file: h5py.File, run: Run) -> None:
     group = file.create_group("cycles")
     sizes = {"cycle": len(run.cycles), "node": run.nodes, "kind": len(KINDS), "phase": len(PHASES)}
-    _scale(group, "cycle", run.cycles.astype(np.int32), "number of the cycle; learning cycles count from 1, warm-up cycles up to 0")
+    _scale(group, "cycle", run.cycles.astype(np.int32))
     _scale(group, "node", np.arange(run.nodes, dtype=np.int32))
     _scale(group, "kind", np.array([kind.encode() for kind in KINDS]))
     _scale(group, "phase", np.array([phase.encode() for phase in PHASES]))
@@ -294,7 +305,7 @@ def _write_overlay(file: h5py.File, run: Run) -> None:
         recorded = first["overlay/cycle"][: run.parts[0].committed["views"]]
     recorded = recorded[recorded <= run.last_cycle]
     column = Column("views", "i4", ("cycle", "node", "slot"), "node", -1, "the node's view, preferred ids first; -1: empty")
-    _scale(group, "cycle", recorded, "cycles in which views were recorded")
+    _scale(group, "cycle", recorded)
     _scale(group, "node", np.arange(run.nodes, dtype=np.int32))
     _scale(group, "slot", np.arange(run.view_size, dtype=np.int32))
     _column(group, column, (len(recorded), run.nodes, run.view_size))
@@ -463,21 +474,18 @@ def _write_parameters(group: h5py.Group, run: Run, size: int) -> None:
 # Datasets with their dimensions.
 
 
-def _scale(group: h5py.Group, name: str, values: np.ndarray, doc: str = "") -> None:
+def _scale(group: h5py.Group, name: str, values: np.ndarray) -> None:
     """A dimension of the group: what xarray and netCDF call a coordinate."""
     large = values.nbytes >= LARGE_BYTES
     group.create_dataset(name, data=values, **({"compression": 1, "shuffle": True} if large else {}))
     group[name].make_scale(name)
-    if doc:
-        group[name].attrs["long_name"] = doc
+    unit, doc = SCALES[name]
+    group[name].attrs.update({"unit": unit, "long_name": doc})
 
 
 def _column(group: h5py.Group, column: Column, shape: tuple[int, ...], most_rows: int = 2**31) -> h5py.Dataset:
     chunks = _chunks(shape, np.dtype(column.dtype).itemsize, most_rows)
-    table = _dataset(group, column.name, shape, column.dtype, column.dims, unit=column.unit, doc=column.doc, chunks=chunks)
-    if column.is_bool:
-        table.attrs["dtype"] = "bool"
-    return table
+    return _dataset(group, column.name, shape, column.dtype, column.dims, unit=column.unit, doc=column.doc, chunks=chunks)
 
 
 def _dataset(
@@ -487,8 +495,8 @@ def _dataset(
     dtype,
     dims: tuple[str, ...],
     *,
-    unit: str = "",
-    doc: str = "",
+    unit: str,
+    doc: str,
     fill=None,
     chunks=None,
 ) -> h5py.Dataset:
@@ -499,7 +507,7 @@ def _dataset(
         table = group.create_dataset(name, shape, dtype, fillvalue=fill)
     for index, dim in enumerate(dims):
         table.dims[index].attach_scale(group[dim])
-    table.attrs.update({key: text for key, text in (("unit", unit), ("long_name", doc)) if text})
+    table.attrs.update({"unit": unit, "long_name": doc} | ({"dtype": "bool"} if unit == "bool" else {}))
     return table
 
 

@@ -6,11 +6,12 @@ end; the parts of an earlier run go in `prepare_parts`, once everything else is 
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import fcntl
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
@@ -18,7 +19,7 @@ import numpy as np
 
 from healmpi.config import Config, ConfigError
 from healmpi.messages import KINDS
-from healmpi.results.merge import remove_part_files
+from healmpi.results.merge import remove_part_files, temporary_path
 from healmpi.results.schema import CYCLE_COLUMNS, LOCK_NAME, PHASES, part_path, parts_folder
 
 __all__ = ["check_output", "estimate_bytes", "hold_parts", "part_path", "prepare_parts", "refuse_running"]
@@ -32,10 +33,17 @@ MERGED_SHARE = 0.5
 
 def check_output(out: Path, force: bool, bytes_needed: int) -> None:
     """Raise ConfigError unless OUT can be written. force: an existing OUT, or what is left of a killed run, may go."""
-    try:
+    with _refusing(out):
         _check_output(out, force, bytes_needed)
+
+
+@contextlib.contextmanager
+def _refusing(out: Path) -> Iterator[None]:
+    """What the system refuses becomes a ConfigError."""
+    try:
+        yield
     except OSError as error:
-        raise ConfigError("-o", str(out), f"it cannot be written ({error.strerror})") from None
+        raise ConfigError("-o", str(out), f"it cannot be written ({error.strerror or error})") from None
 
 
 def _check_output(out: Path, force: bool, bytes_needed: int) -> None:
@@ -50,7 +58,10 @@ def _check_output(out: Path, force: bool, bytes_needed: int) -> None:
         raise ConfigError("-o", str(out), "this is a symbolic link, which the new file would replace: name the file it points to")
     if out.exists() and not out.is_file():
         raise ConfigError("-o", str(out), "this is not a regular file")
-    part_path(out, 0).exists()  # raises when the name with its suffix is too long
+    for longer in (part_path(out, 0), temporary_path(out)):
+        # Raises for a name that is too long with its suffix.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            longer.stat()
     refuse_running(out)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError("-o", str(out), f"there is no permission to write in {folder}")
@@ -74,35 +85,43 @@ def _check_leftovers(out: Path, force: bool) -> None:
 
 def refuse_running(out: Path) -> None:
     """Raise ConfigError while a run writes the parts of OUT."""
-    try:
-        with (parts_folder(out) / LOCK_NAME).open() as lock:
-            holder = lock.read()
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ConfigError("-o", str(out), f"a run is writing it ({holder})") from None
-    except OSError as error:
-        # No lock: nobody writes. Some network file systems have no locks either: there this check is not to be had.
-        if error.errno == errno.ENAMETOOLONG:
-            raise
+    # No lock: nobody writes. Some network file systems have no locks either: there this check is not to be had.
+    with contextlib.suppress(OSError), (parts_folder(out) / LOCK_NAME).open() as lock:
+        _lock(out, lock, fcntl.LOCK_SH)
 
 
 def hold_parts(out: Path) -> IO[str]:
-    """Lock the folder of the parts until the returned file is closed or this process ends."""
-    lock = (parts_folder(out) / LOCK_NAME).open("w")
-    lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-    lock.flush()
+    """Lock the folder of the parts until the returned file is closed or this process ends.
+
+    Raises ConfigError: another run holds it, or the lock cannot be written.
+    """
+    with _refusing(out), contextlib.ExitStack() as undo:
+        lock = undo.enter_context((parts_folder(out) / LOCK_NAME).open("a+"))
+        lock.seek(0)
+        with contextlib.suppress(OSError):  # a file system without locks
+            _lock(out, lock, fcntl.LOCK_EX)
+        lock.truncate(0)
+        lock.write(f"pid {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        undo.pop_all()
+        return lock
+
+
+def _lock(out: Path, lock: IO[str], how: int) -> None:
+    """Raises ConfigError: somebody else holds it; OSError: there are no locks here."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        pass  # a file system without locks
-    return lock
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ConfigError("OUT.h5", str(out), f"a run is writing there ({lock.read()})") from None
 
 
 def prepare_parts(out: Path, force: bool) -> None:
-    """Make an empty folder for the parts; on one rank, after `check_output`. force: discard older parts. Raises OSError."""
-    if force:
-        remove_part_files(out)
-    parts_folder(out).mkdir(exist_ok=True)
+    """Make an empty folder for the parts; on one rank, after `check_output`. force: discard older parts. Raises ConfigError."""
+    refuse_running(out)
+    with _refusing(out):
+        if force:
+            remove_part_files(out)
+        parts_folder(out).mkdir(exist_ok=True)
 
 
 def estimate_bytes(config: Config, ranks: int, model_size: int) -> int:

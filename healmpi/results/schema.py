@@ -92,7 +92,10 @@ class GroupRow:
 
 @dataclass(slots=True)
 class FaultRow:
-    """One fault that happened. tick: -1 at the end of a cycle. kind: 16 bytes at most, detail: 128."""
+    """One fault that happened, or was planned and hit nobody (kind 'none', node -1). tick: -1 at the end of a cycle.
+
+    kind: 16 bytes at most, detail: 128.
+    """
 
     cycle: int
     tick: int
@@ -121,10 +124,6 @@ class Column:
     missing: float | int | bytes
     doc: str
 
-    @property
-    def is_bool(self) -> bool:
-        return self.unit == "true or false"
-
 
 _NODE = ("cycle", "node")
 _KIND = ("cycle", "node", "kind")
@@ -133,9 +132,9 @@ CYCLE_COLUMNS = (
     Column("accuracy", "f4", _NODE, "1", np.nan, "share of the common test set that the node's model gets right; nan: not evaluated"),
     Column("loss", "f4", _NODE, "nat", np.nan, "mean loss on the common test set; nan with a finite accuracy: the model diverged"),
     Column("train_loss", "f4", _NODE, "nat", np.nan, "mean loss over the local steps of the cycle; look at `trained` first"),
-    Column("trained", "i1", _NODE, "true or false", 0, "whether the node trained in the cycle"),
-    Column("alive", "i1", _NODE, "true or false", 0, "whether the node took part at the end of the cycle"),
-    Column("is_hub", "i1", _NODE, "true or false", 0, "whether the node believed itself a hub at the end of the cycle"),
+    Column("trained", "i1", _NODE, "bool", 0, "whether the node trained in the cycle"),
+    Column("alive", "i1", _NODE, "bool", 0, "whether the node took part at the end of the cycle"),
+    Column("is_hub", "i1", _NODE, "bool", 0, "whether the node believed itself a hub at the end of the cycle"),
     Column("incarnation", "i4", _NODE, "1", 0, "how often the node in this slot has been replaced"),
     Column("staleness", "i4", _NODE, "cycle", -1, "cycles since the node last took over a global model; -1: never"),
     Column("model_crc32", "u4", _NODE, "1", 0, "CRC-32 of the model's float32 bytes at the end of the cycle; 0: not computed"),
@@ -154,6 +153,36 @@ CYCLE_COLUMNS = (
     Column("bytes_in", "i8", _KIND, "B", 0, "bytes on the wire of messages_in, headers included"),
 )
 
+RANK_COLUMNS = {
+    "state": ("index", "what the rank left behind: index into the attribute `states`"),
+    "survivors_finished": ("bool", "whether all nodes of the rank that were not crashed came to the end"),
+    "first_node": ("node", "the first of the hosted nodes, which are a block; -1: no readable part"),
+    "node_count": ("node", "how many nodes are hosted; 0: no readable part"),
+    "cycles": ("cycle", "cycles the rank had written"),
+    "host": ("text", "name of the machine"),
+    "wall_s": ("s", "wall time of the run"),
+    "startup_s": ("s", "wall time of what came before the run"),
+    "tail_s": ("s", "harness time after the last cycle's rows were made"),
+}
+"""Unit and meaning of what is known of a rank. Facts that are not listed are those of the world: counts."""
+
+SCALES = {
+    "cycle": ("cycle", "number of the cycle; learning cycles count from 1, warm-up cycles up to 0"),
+    "node": ("node", "id of the node"),
+    "kind": ("text", "kind of message"),
+    "phase": ("text", "what the time was spent on"),
+    "slot": ("1", "place in the view"),
+    "report": ("1", "number of the report"),
+    "member": ("1", "place in the list of members"),
+    "fault": ("1", "number of the fault"),
+    "label": ("1", "label of a class"),
+    "boundary": ("1", "node whose samples start here; one more at the end"),
+    "sample": ("1", "place in sample_indices"),
+    "parameter": ("1", "place in the model's vector of parameters"),
+    "rank": ("1", "number of the process"),
+}
+"""Unit and meaning of each dimension."""
+
 _REPORT, _FAULT = ("report",), ("fault",)
 
 GROUP_COLUMNS = (
@@ -163,7 +192,7 @@ GROUP_COLUMNS = (
     Column("node", "i4", _REPORT, "node", 0, "the member that reports"),
     Column("coordinator", "i4", _REPORT, "node", 0, "the member that made the group"),
     Column("outcome", "i1", _REPORT, "index", 0, "index into the attribute `outcomes`"),
-    Column("reused", "i1", _REPORT, "true or false", 0, "whether the group of the cycle before was used again"),
+    Column("reused", "i1", _REPORT, "bool", 0, "whether the group of the cycle before was used again"),
     Column("weight", "i4", _REPORT, "1", 0, "what the reporting member's average counted"),
     Column("seconds", "f8", _REPORT, "s", 0.0, "wall time the reporting member spent on the attempt"),
     Column("size", "i4", _REPORT, "node", 0, "number of members"),
@@ -172,9 +201,16 @@ GROUP_COLUMNS = (
 FAULT_COLUMNS = (
     Column("cycle", "i4", _FAULT, "cycle", 0, "cycle of the fault"),
     Column("tick", "i8", _FAULT, "tick", 0, "tick of the fault, counted from the start of the run; -1: at the end of the cycle"),
-    Column("node", "i4", _FAULT, "node", 0, "the node that was hit"),
-    Column("kind", f"S{KIND_BYTES}", _FAULT, "text", b"", "'crash' or 'churn'"),
-    Column("detail", f"S{DETAIL_BYTES}", _FAULT, "text", b"", "where inside the cycle a crash happened, or the incarnation that came"),
+    Column("node", "i4", _FAULT, "node", 0, "the node that was hit; -1: none"),
+    Column("kind", f"S{KIND_BYTES}", _FAULT, "text", b"", "'crash' or 'churn'; 'none': an event of the plan that found nobody to hit"),
+    Column(
+        "detail",
+        f"S{DETAIL_BYTES}",
+        _FAULT,
+        "text",
+        b"",
+        "where inside the cycle a crash happened, or the incarnation that came, or which event hit nobody",
+    ),
 )
 
 FIGURES = {
@@ -204,7 +240,7 @@ FIGURES = {
 
 def parts_folder(out: Path) -> Path:
     """Where the ranks write: OUT.h5.parts beside OUT.h5."""
-    return out.with_name(out.name + ".parts")
+    return out.parent / f"{out.name}.parts"
 
 
 LOCK_NAME = "lock"
