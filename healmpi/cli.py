@@ -130,8 +130,10 @@ def _run(options: argparse.Namespace) -> int:
     try:
         code = _run_on(mpi, options)
     except BaseException as error:
+        from healmpi.worlds.world import StepTimeout
+
         # One rank that fails alone would leave the others waiting: end the job.
-        if isinstance(error, (ConfigError, OSError, MemoryError)) or type(error).__name__ == "StepTimeout":
+        if isinstance(error, (ConfigError, OSError, MemoryError, StepTimeout)):
             _say(f"rank {mpi.place()[0]}: {type(error).__name__}: {error}")
         else:
             traceback.print_exc()

@@ -64,6 +64,7 @@ class Host:
         self._plan = Plan(config.faults.events(), config.run.seed)
         self._recorder = Recorder(nodes, config.elevator.view_size)
         self._doors = Doors(world.reductions, self._recorder.traffic.shut_out, self._silenced)
+        self._elevator, self._heal = _elevator_settings(config), _heal_settings(config)
         self._cycle = 0
         self._incarnation = [0] * config.run.nodes
         self._live = set(range(config.run.nodes))  # all nodes of the run: every rank knows the plan
@@ -85,10 +86,10 @@ class Host:
         rng = streams.picker(seed, "overlay", node, incarnation)
         others = [peer for peer in sorted(known) if peer != node]
         view = rng.sample(others, min(config.elevator.view_size, len(others)))
-        overlay = Elevator(node, _elevator_settings(config), view, rng)
+        overlay = Elevator(node, self._elevator, view, rng)
         if model is None:
             return Node(node, overlay, None)
-        return Node(node, overlay, Heal(node, _heal_settings(config), overlay, model, streams.picker(seed, "learning", node, incarnation)))
+        return Node(node, overlay, Heal(node, self._heal, overlay, model, streams.picker(seed, "learning", node, incarnation)))
 
     # The run.
 
@@ -122,7 +123,7 @@ class Host:
 
     def _cycle_ticks(self, learn: bool) -> int:
         overlay_ticks = Elevator.ticks + 1
-        return overlay_ticks + _heal_ticks(self._config) if learn else overlay_ticks
+        return overlay_ticks + Heal.round_ticks(self._heal) if learn else overlay_ticks
 
     def _standing(self) -> list[Node]:
         return [self._nodes[node] for node in self._hosted if node not in self._doors.shut]
@@ -333,7 +334,3 @@ def _elevator_settings(config: Config) -> ElevatorSettings:
 def _heal_settings(config: Config) -> HealSettings:
     section = config.heal
     return HealSettings(section.fanout, section.weighting == "models", section.delta_ticks, section.group_attempts, config.run.nodes)
-
-
-def _heal_ticks(config: Config) -> int:
-    return Heal.round_ticks(_heal_settings(config))

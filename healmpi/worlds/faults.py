@@ -19,7 +19,7 @@ The rule that surprises: a node that does not come by its point in that cycle cr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 from healmpi import streams
@@ -46,36 +46,25 @@ class Plan:
 
     def needs_hubs(self, cycle: int) -> bool:
         """Whether the victims of this cycle depend on who is a hub."""
-        return any(event.hubs != "none" for event in self._due(cycle))
+        return any(event.hubs != "none" and self._is_due(event, cycle) for event in self._events)
 
     def strike(self, cycle: int, live: Iterable[int], hubs: Iterable[int]) -> list[Strike]:
         """The victims of a cycle by ascending id; nobody is hit twice. hubs: the live nodes that count themselves as such."""
-        victims: dict[int, Strike] = {}
-        live, hubs = sorted(live), sorted(hubs)
-        for index, event in enumerate(self._events):
-            if self._is_due(event, cycle):
-                for node in self._victims(index, event, cycle, live, hubs, set(victims)):
-                    victims[node] = Strike(node, event.kind, event.point)
-        return [victims[node] for node in sorted(victims)]
+        return sorted(Strike(node, event.kind, event.point) for event, victims in self._hits(cycle, live, hubs) for node in victims)
 
     def misses(self, cycle: int, live: Iterable[int], hubs: Iterable[int]) -> list[str]:
         """A sentence for each event of this cycle that hits nobody who is not hit by another one."""
-        live, hubs = sorted(live), sorted(hubs)
-        hit, sentences = set(), []
+        return [f"{event.kind} of {_whom(event)} hit nobody" for event, victims in self._hits(cycle, live, hubs) if not victims]
+
+    def _hits(self, cycle: int, live: Iterable[int], hubs: Iterable[int]) -> Iterator[tuple[FaultEvent, list[int]]]:
+        """Each event of the cycle with its victims; later events find only those that earlier ones have left."""
+        live, hubs, hit = sorted(live), sorted(hubs), set()
         for index, event in enumerate(self._events):
             if self._is_due(event, cycle):
-                victims = self._victims(index, event, cycle, live, hubs, hit)
-                hit |= set(victims)
-                if not victims:
-                    sentences.append(f"{event.kind} of {_whom(event)} hit nobody")
-        return sentences
-
-    def _victims(self, index: int, event: FaultEvent, cycle: int, live: list[int], hubs: list[int], hit: Iterable[int]) -> list[int]:
-        rng = streams.picker(self._seed, "faults", cycle + 2**32, index)
-        return _pick(event, [node for node in live if node not in hit], [hub for hub in hubs if hub not in hit], rng)
-
-    def _due(self, cycle: int) -> list[FaultEvent]:
-        return [event for event in self._events if self._is_due(event, cycle)]
+                rng = streams.picker(self._seed, "faults", cycle + 2**32, index)
+                victims = _pick(event, [node for node in live if node not in hit], [hub for hub in hubs if hub not in hit], rng)
+                hit.update(victims)
+                yield event, victims
 
     @staticmethod
     def _is_due(event: FaultEvent, cycle: int) -> bool:
@@ -84,7 +73,7 @@ class Plan:
 
 def _pick(event: FaultEvent, live: list[int], hubs: list[int], rng) -> list[int]:
     if event.nodes:
-        return [node for node in event.nodes if node in live]
+        return [node for node in dict.fromkeys(event.nodes) if node in live]
     if event.hubs == "all":
         return hubs
     if event.hubs == "one":
