@@ -1,7 +1,7 @@
 """The audit: all averages of a cycle recomputed serially, from what the clients say they sent to what the clients hold.
 
 Written without a look at the protocol's own averaging: plain loops over float32 arrays, in ascending node order, as the
-specification says (heal.md section 3). It covers the whole way of a model, transport included, and demands equal bits.
+specification says (heal.md sections 3 and 4). It covers the whole way of a model, transport included, and demands equal bits.
 """
 
 from __future__ import annotations
@@ -10,17 +10,32 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from healmpi.algorithms.heal import Round
+from healmpi.algorithms.averaging import Exchange
+from healmpi.algorithms.central import Round
+
+Rounds = Mapping[int, Round] | Mapping[int, Exchange]
 
 
-def recompute(cycle: int, rounds: Mapping[int, Round]) -> list[str]:
+def recompute(cycle: int, rounds: Rounds) -> list[str]:
     """Sentences about every average that does not come out. rounds: node -> what it did in this cycle, all nodes."""
     complaints = []
     for node in sorted(rounds):
-        complaints += [
-            f"cycle {cycle}, node {node}: {text}" for text in (*_hub(node, rounds), *_group(node, rounds), *_client(node, rounds))
-        ]
+        parts = (_peer,) if isinstance(rounds[node], Exchange) else (_hub, _group, _client)
+        complaints += [f"cycle {cycle}, node {node}: {text}" for part in parts for text in part(node, rounds)]
     return complaints
+
+
+def _peer(node: int, rounds: Mapping[int, Exchange]) -> list[str]:
+    """An average among equals against what each of them sent."""
+    mine = rounds[node]
+    missing = [source for source in mine.sources if source not in rounds or rounds[source].sent is None]
+    if missing:
+        return [f"averaged models of {missing}, which sent none"]
+    if mine.result is None:
+        return []
+    alone = mine.sources == (node,)
+    expected = mine.sent if alone else _mean([rounds[source].sent for source in mine.sources], list(mine.weights))
+    return [] if _same(expected, mine.result) else [f"average of the models of {list(mine.sources)} differs from the serial one"]
 
 
 def _mean(vectors: list[np.ndarray], weights: list[int]) -> np.ndarray | None:

@@ -249,10 +249,10 @@ class _Bar:
     def _opening(self) -> str:
         config, size = self._config, self._ranks.size
         processes = "1 rank" if size == 1 else f"{size} ranks"
-        what = f"{config.run.algorithm}: {config.run.nodes} nodes on {processes}, {config.run.cycles} cycles"
-        if config.run.algorithm != "elevator":
+        what = f"{config.title}: {config.run.nodes} nodes on {processes}, {config.run.cycles} cycles"
+        if config.learns:
             what += f", {config.model.name} on {config.data.dataset} ({config.data.partition})"
-        return f"{what}, view {config.elevator.view_size}, hubs wanted {config.elevator.hub_count}, seed {config.run.seed}"
+        return f"{what}, {config.topology.name}{_sizes(config)}, seed {config.run.seed}"
 
     def watch(self, progress) -> None:
         shown = {"live": progress.live, "hubs": progress.hubs}
@@ -264,6 +264,12 @@ class _Bar:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _sizes(config: Config) -> str:
+    """What says how large the topology's views are, and how many hubs are wanted."""
+    views = f" with views of {config.topology.view_size}" if config.topology.name in ("elevator", "newscast", "uniform") else ""
+    return views + (f", hubs wanted {config.hubs_wanted}" if config.hubs_wanted else "")
 
 
 def _conclude(done: Path) -> int:

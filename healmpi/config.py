@@ -2,8 +2,8 @@
 
 A run is described by a TOML file with one table per section below, and by `--set section.field=value`, which wins over
 the file. `Config.resolve` fills in what depends on the number of nodes, refuses impossible combinations and never
-changes a value that was given. The rule that surprises: 0 means "choose for me" in `nodes`, `view_size` and
-`hub_count`, because TOML has no null.
+changes a value that was given. The rule that surprises: 0 means "choose for me" in `nodes`, `view_size`, `hub_count` and
+others that say so, because TOML has no null.
 """
 
 from __future__ import annotations
@@ -19,9 +19,18 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from healmpi.presets import COMBINATIONS, CUSTOM, OVERLAYS, PRESETS, RULES, TOPOLOGIES, name_of
+
 DEFAULT_NODES = 8
 DEFAULT_VIEW_SIZE = 20
 DEFAULT_HUB_COUNT = 5
+DEFAULT_SERVERS = 5
+DEFAULT_PEERS = 10
+"""Peers that a node sends to in a cycle with the epidemic rule where its topology offers more than it can use."""
+DEFAULT_ATTEMPTS = 3
+
+NO_END = 2**31 - 1
+"""Last cycle of a fault that goes on to the end of the run."""
 
 CRASH_POINTS = ("start", "before_send", "after_send", "after_promise", "after_commit", "in_reduction")
 
@@ -136,7 +145,9 @@ class RunSection(_Section):
 
     title: typing.ClassVar[str] = "run"
     algorithm: str = option(
-        "heal", "'heal': HEAL over Elevator; 'elevator': the overlay alone, nothing is learnt.", choices=("heal", "elevator")
+        "heal",
+        "A topology and a rule by name; 'elevator' is the overlay alone; 'custom': topology.name and rule.name say which.",
+        choices=(*PRESETS, CUSTOM),
     )
     nodes: int = option(0, "Participants. 0: one per MPI rank, but at least 8.", low=0, high=1_000_000)
     cycles: int = option(30, "Learning cycles, numbered from 1.", low=1, high=10_000_000)
@@ -218,11 +229,34 @@ class LearnerSection(_Section):
 
 
 @dataclass(frozen=True, slots=True)
+class TopologySection(_Section):
+    """Who knows whom (heal.md section 4)."""
+
+    title: typing.ClassVar[str] = "topology"
+    name: str = option("auto", "A topology; 'auto': what run.algorithm means.", choices=("auto", *TOPOLOGIES))
+    view_size: int = option(
+        0,
+        "c: ids a node keeps in 'elevator' and 'newscast', or draws in a cycle in 'uniform'. 0: 20 (uniform: 10), or nodes - 1.",
+        low=0,
+        high=1_000_000,
+    )
+    degree: int = option(0, "Links of a node in 'random-regular'. 0: 10, or what the number of nodes allows.", low=0, high=100_000)
+    rings: int = option(5, "L: virtual rings of 'fedlay'.", low=1, high=1000)
+    servers: int = option(0, "Servers of 'multi-star'. 0: 5, or a quarter of the nodes where that is less.", low=0, high=100_000)
+    fingers: int = option(0, "Fingers of a node in 'chord', at distances 1, 2, 4 ... 0: all below the number of nodes.", low=0, high=64)
+    both_ways: bool = option(False, "'chord': whether a finger is a link for the node it points to as well.")
+    sampling: str = option(
+        "local",
+        "'uniform': 'local', each node draws its peers (EL-Local); 'oracle', a draw in which all send and get equally much (EL-Oracle).",
+        choices=("local", "oracle"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ElevatorSection(_Section):
     """The overlay (heal.md section 2)."""
 
     title: typing.ClassVar[str] = "elevator"
-    view_size: int = option(0, "c: ids a node keeps. 0: 20, or nodes - 1 where that is less.", low=0, high=1_000_000)
     hub_count: int = option(0, "h: hubs wanted. 0: 5, or a quarter of the nodes where that is less.", low=0, high=1_000_000)
     backward_limit: int = option(100, "Ids in an answer to a backward request at most.", low=1, high=1_000_000)
     backward_age: int = option(
@@ -234,16 +268,35 @@ class ElevatorSection(_Section):
 
 
 @dataclass(frozen=True, slots=True)
-class HealSection(_Section):
-    """The learning round (heal.md section 3)."""
+class RuleSection(_Section):
+    """The learning round: who trains, who averages what (heal.md sections 3 and 4)."""
 
-    title: typing.ClassVar[str] = "heal"
-    fanout: int = option(1, "s: hubs a client sends its model to.", low=1, high=1_000_000)
+    title: typing.ClassVar[str] = "rule"
+    name: str = option(
+        "auto",
+        "'central': hubs or servers average; 'gossip': merge, then train; 'epidemic': train, then average with peers; "
+        "'none': nothing is learnt; 'auto': what run.algorithm means.",
+        choices=("auto", *RULES),
+    )
+    fanout: int = option(
+        0,
+        "s: hubs or peers a node sends its model to. 0: 1 for 'central' and 'gossip'; for 'epidemic' 10 on newscast and elevator, "
+        "else all peers, which stays 0.",
+        low=0,
+        high=1_000_000,
+    )
     weighting: str = option(
         "hubs", "'hubs': each hub average counts once, as published; 'models': by the models behind it.", choices=("hubs", "models")
     )
     delta_ticks: int = option(1, "delta: ticks a hub waits for models after the overlay step.", low=1, high=10_000)
-    group_attempts: int = option(3, "Attempts in a cycle to agree on a hub group and to average in it.", low=1, high=100)
+    group_attempts: int = option(
+        0, "Attempts in a cycle to agree on a hub group and to average in it. 0: 3, or one a server where there are more.", low=0, high=100
+    )
+    merge: str = option(
+        "plain",
+        "'gossip': 'plain', all models count alike; 'age': by the number of trainings behind them, as in Gossip Learning.",
+        choices=("plain", "age"),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,24 +304,36 @@ class FaultEvent(_Section):
     """One entry of the fault plan."""
 
     title: typing.ClassVar[str] = "faults.plan"
-    kind: str = option("crash", "'crash': fall silent for good; 'churn': leave and be replaced by a newcomer.", choices=("crash", "churn"))
-    cycle: int = option(1, "Cycle of a crash, or the first cycle of churn.", low=1)
-    last_cycle: int = option(0, "Last cycle of churn; 0: only `cycle`.", low=0)
-    fraction: float = option(0.0, "Share of the live nodes that are hit (in each cycle, for churn).", low=0.0, high=1.0)
+    kind: str = option(
+        "crash",
+        "'crash': fall silent for good; 'churn': leave and be replaced by a newcomer; 'loss': messages do not arrive.",
+        choices=("crash", "churn", "loss"),
+    )
+    cycle: int = option(1, "Cycle of a crash, or the first cycle of churn or loss.", low=1)
+    last_cycle: int = option(0, "Last cycle of churn or loss; 0: only `cycle`.", low=0)
+    fraction: float = option(
+        0.0, "Share of the live nodes that are hit (in each cycle, for churn), or of the messages that are lost.", low=0.0, high=1.0
+    )
     nodes: tuple[int, ...] = option((), "Ids that are hit.", low=0)
-    hubs: str = option("none", "Which of the current hubs are hit: 'none', 'one', 'all'.", choices=("none", "one", "all"))
+    hubs: str = option("none", "Which of the current hubs or servers are hit: 'none', 'one', 'all'.", choices=("none", "one", "all"))
+    best_connected: int = option(0, "How many of the live nodes that stand in most views are hit; ties go to the smaller id.", low=0)
+    spare_hubs: bool = option(False, "Whether those that are hubs or servers at that time are not hit.")
     point: str = option("start", "Where inside the cycle a crash happens.", choices=CRASH_POINTS)
 
     def __post_init__(self) -> None:
         # Zero-argument super() does not work in a slotted dataclass: the decorator makes a second class.
         _Section.__post_init__(self)
-        targets = [self.fraction > 0, bool(self.nodes), self.hubs != "none"]
+        targets = [self.fraction > 0, bool(self.nodes), self.hubs != "none", self.best_connected > 0]
         if sum(targets) != 1:
-            raise ConfigError("faults.plan", self.describe(), "exactly one of fraction, nodes, hubs says who is hit")
-        if self.kind == "churn" and self.point != "start":
-            raise ConfigError("faults.plan.point", self.point, "churn happens at the start of a cycle")
+            raise ConfigError("faults.plan", self.describe(), "exactly one of fraction, nodes, hubs, best_connected says who is hit")
+        if self.kind == "loss" and (self.fraction <= 0 or self.spare_hubs):
+            raise ConfigError("faults.plan", self.describe(), "loss hits a fraction of all messages, and nothing else")
+        if self.spare_hubs and self.hubs != "none":
+            raise ConfigError("faults.plan.spare_hubs", True, "false where hubs says who is hit")
+        if self.kind != "crash" and self.point != "start":
+            raise ConfigError("faults.plan.point", self.point, f"{self.kind} happens from the start of a cycle on")
         if self.kind == "crash" and self.last_cycle:
-            raise ConfigError("faults.plan.last_cycle", self.last_cycle, "only churn has a last cycle")
+            raise ConfigError("faults.plan.last_cycle", self.last_cycle, "only churn and loss have a last cycle")
         if self.last_cycle and self.last_cycle < self.cycle:
             raise ConfigError("faults.plan.last_cycle", self.last_cycle, f"at least the first cycle, {self.cycle}")
 
@@ -279,17 +344,22 @@ class FaultEvent(_Section):
 
 @dataclass(frozen=True, slots=True)
 class FaultsSection(_Section):
-    """What goes wrong, and when. The short fields make one crash and one churn; `plan` holds any number of both."""
+    """What goes wrong, and when. The short fields make a crash, a churn and a loss; `plan` holds any number of each."""
 
     title: typing.ClassVar[str] = "faults"
     crash_cycle: int = option(10, "Cycle of the crash given by the three fields below.", low=1)
     crash_fraction: float = option(0.0, "Share of the live nodes that crash.", low=0.0, high=1.0)
     crash_nodes: tuple[int, ...] = option((), "Ids that crash.", low=0)
-    crash_hubs: str = option("none", "Which of the current hubs crash: 'none', 'one', 'all'.", choices=("none", "one", "all"))
+    crash_hubs: str = option("none", "Which of the current hubs or servers crash: 'none', 'one', 'all'.", choices=("none", "one", "all"))
+    crash_best_connected: int = option(0, "How many of the nodes that stand in most views crash.", low=0)
     crash_point: str = option("start", "Where inside the cycle that crash happens.", choices=CRASH_POINTS)
     churn_fraction: float = option(0.0, "Share of the live nodes replaced in each cycle of the interval below.", low=0.0, high=1.0)
     churn_first_cycle: int = option(10, "First cycle of churn.", low=1)
     churn_last_cycle: int = option(20, "Last cycle of churn.", low=1)
+    loss_fraction: float = option(0.0, "Share of the messages between nodes that do not arrive.", low=0.0, high=1.0)
+    loss_first_cycle: int = option(1, "First cycle of loss.", low=1)
+    loss_last_cycle: int = option(0, "Last cycle of loss; 0: to the end.", low=0)
+    spare_hubs: bool = option(False, "Whether crash_fraction, crash_nodes and churn_fraction pass over the current hubs or servers.")
     newcomer_model: str = option(
         "random", "Model of a newcomer: 'random', a draw of its own; 'initial', what its slot started with.", choices=("random", "initial")
     )
@@ -300,15 +370,19 @@ class FaultsSection(_Section):
         crash = {"kind": "crash", "cycle": self.crash_cycle, "point": self.crash_point}
         found = []
         if self.crash_fraction > 0:
-            found.append(FaultEvent(**crash, fraction=self.crash_fraction))
+            found.append(FaultEvent(**crash, fraction=self.crash_fraction, spare_hubs=self.spare_hubs))
         if self.crash_nodes:
-            found.append(FaultEvent(**crash, nodes=self.crash_nodes))
+            found.append(FaultEvent(**crash, nodes=self.crash_nodes, spare_hubs=self.spare_hubs))
         if self.crash_hubs != "none":
             found.append(FaultEvent(**crash, hubs=self.crash_hubs))
+        if self.crash_best_connected:
+            found.append(FaultEvent(**crash, best_connected=self.crash_best_connected))
         if self.churn_fraction > 0:
-            found.append(
-                FaultEvent(kind="churn", cycle=self.churn_first_cycle, last_cycle=self.churn_last_cycle, fraction=self.churn_fraction)
-            )
+            churn = {"kind": "churn", "cycle": self.churn_first_cycle, "last_cycle": self.churn_last_cycle}
+            found.append(FaultEvent(**churn, fraction=self.churn_fraction, spare_hubs=self.spare_hubs))
+        if self.loss_fraction > 0:
+            loss = {"kind": "loss", "cycle": self.loss_first_cycle, "last_cycle": self.loss_last_cycle or NO_END}
+            found.append(FaultEvent(**loss, fraction=self.loss_fraction))
         return tuple(found) + self.plan
 
 
@@ -318,6 +392,7 @@ class EvaluationSection(_Section):
 
     title: typing.ClassVar[str] = "evaluation"
     every: int = option(1, "Cycles between evaluations; the last cycle is always one. 0: never.", low=0)
+    nodes: int = option(0, "Live nodes that are judged, drawn anew each time. 0: all of them.", low=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,8 +419,9 @@ class LimitsSection(_Section):
 AUTO_MODELS = {"mnist10k": "lenet5", "mnist": "lenet5", "fashion-mnist": "lenet5", "spambase": "logistic", "synthetic": "mlp"}
 
 _SECTIONS: dict[str, type] = {
-    "run": RunSection, "data": DataSection, "model": ModelSection, "learner": LearnerSection, "elevator": ElevatorSection,
-    "heal": HealSection, "faults": FaultsSection, "evaluation": EvaluationSection, "results": ResultsSection, "limits": LimitsSection,
+    "run": RunSection, "data": DataSection, "model": ModelSection, "learner": LearnerSection, "topology": TopologySection,
+    "rule": RuleSection, "elevator": ElevatorSection, "faults": FaultsSection, "evaluation": EvaluationSection,
+    "results": ResultsSection, "limits": LimitsSection,
 }  # fmt: skip
 
 
@@ -357,8 +433,9 @@ class Config:
     data: DataSection = DataSection()
     model: ModelSection = ModelSection()
     learner: LearnerSection = LearnerSection()
+    topology: TopologySection = TopologySection()
+    rule: RuleSection = RuleSection()
     elevator: ElevatorSection = ElevatorSection()
-    heal: HealSection = HealSection()
     faults: FaultsSection = FaultsSection()
     evaluation: EvaluationSection = EvaluationSection()
     results: ResultsSection = ResultsSection()
@@ -401,30 +478,118 @@ class Config:
             raise ConfigError("run.nodes", nodes, "at least 2 (0: one per rank, at least 8)")
         if ranks > nodes:
             raise ConfigError("run.nodes", nodes, f"at least one node a rank; this job has {ranks} ranks")
-        view_size = self.elevator.view_size or min(DEFAULT_VIEW_SIZE, nodes - 1)
-        hub_count = self.elevator.hub_count or min(DEFAULT_HUB_COUNT, max(1, nodes // 4), view_size)
         name = AUTO_MODELS[self.data.dataset] if self.model.name == "auto" else self.model.name
+        topology = self._topology(nodes)
+        most = topology.view_size if topology.name == "elevator" else nodes - 1
+        hub_count = self.elevator.hub_count or min(DEFAULT_HUB_COUNT, max(1, nodes // 4), most)
         resolved = dataclasses.replace(
             self,
             model=dataclasses.replace(self.model, name=name),
             run=dataclasses.replace(self.run, nodes=nodes),
-            elevator=dataclasses.replace(self.elevator, view_size=view_size, hub_count=hub_count),
+            topology=topology,
+            rule=self._rule(topology),
+            elevator=dataclasses.replace(self.elevator, hub_count=hub_count),
         )
         resolved._check_combinations()
         return resolved
 
+    def _topology(self, nodes: int) -> TopologySection:
+        """The topology that is meant, with the sizes it needs."""
+        section = self.topology
+        name = self._meant("topology", section.name)
+        usual = DEFAULT_PEERS if name == "uniform" else DEFAULT_VIEW_SIZE
+        view_size = section.view_size or min(usual, nodes - 1)
+        degree = section.degree or _even_product(min(DEFAULT_PEERS, nodes - 1), nodes)
+        servers = section.servers or min(DEFAULT_SERVERS, max(2, nodes // 4))
+        return dataclasses.replace(section, name=name, view_size=view_size, degree=degree, servers=servers)
+
+    def _rule(self, topology: TopologySection) -> RuleSection:
+        """The rule that is meant, with the numbers that follow from the topology."""
+        section = self.rule
+        name = self._meant("rule", section.name)
+        allowed = COMBINATIONS[name]
+        if topology.name not in allowed:
+            raise ConfigError("topology.name", topology.name, f"one of {', '.join(allowed)} with rule.name = {name!r}")
+        fanout = section.fanout
+        if not fanout and name != "epidemic":
+            fanout = 1
+        elif not fanout and topology.name in OVERLAYS:
+            fanout = min(DEFAULT_PEERS, topology.view_size)
+        servers = topology.servers if topology.name == "multi-star" else 0
+        attempts = section.group_attempts or max(DEFAULT_ATTEMPTS, servers)
+        return dataclasses.replace(section, name=name, fanout=fanout, group_attempts=attempts)
+
+    def _meant(self, section: str, given: str) -> str:
+        """The name of the topology or rule: what the algorithm says, or what the section says where the algorithm is 'custom'."""
+        algorithm = self.run.algorithm
+        if algorithm == CUSTOM:
+            if given == "auto":
+                names = TOPOLOGIES if section == "topology" else RULES
+                raise ConfigError(f"{section}.name", given, f"one of {', '.join(names)} with run.algorithm = {CUSTOM!r}")
+            return given
+        meant = getattr(PRESETS[algorithm], section)
+        if given not in ("auto", meant):
+            other = f"for another combination set run.algorithm = {CUSTOM!r} and both names"
+            raise ConfigError(f"{section}.name", given, f"{meant!r} with run.algorithm = {algorithm!r}; {other}")
+        return meant
+
+    @property
+    def learns(self) -> bool:
+        """Whether there is anything to learn, or the overlay runs alone."""
+        return self.rule.name != "none"
+
+    @property
+    def hubs_wanted(self) -> int:
+        """Hubs or servers that there should be; 0 where all nodes are alike."""
+        return {"star": 1, "multi-star": self.topology.servers, "elevator": self.elevator.hub_count}.get(self.topology.name, 0)
+
+    @property
+    def title(self) -> str:
+        """The algorithm's name, or its topology and rule."""
+        return self.run.algorithm if self.run.algorithm != CUSTOM else name_of(self.topology.name, self.rule.name)
+
     def _check_combinations(self) -> None:
-        nodes, elevator = self.run.nodes, self.elevator
-        if elevator.view_size >= nodes:
-            raise ConfigError("elevator.view_size", elevator.view_size, f"less than run.nodes, {nodes}")
-        if elevator.hub_count > nodes - 1:
-            raise ConfigError("elevator.hub_count", elevator.hub_count, f"at most run.nodes - 1, {nodes - 1}")
-        if elevator.hub_count > elevator.view_size:
-            raise ConfigError("elevator.hub_count", elevator.hub_count, f"at most elevator.view_size, {elevator.view_size}")
-        if self.heal.fanout > elevator.hub_count:
-            raise ConfigError("heal.fanout", self.heal.fanout, f"at most elevator.hub_count, {elevator.hub_count}")
+        nodes, topology, elevator = self.run.nodes, self.topology, self.elevator
+        if topology.view_size >= nodes:
+            raise ConfigError("topology.view_size", topology.view_size, f"less than run.nodes, {nodes}")
+        if topology.name == "elevator":
+            if elevator.hub_count > nodes - 1:
+                raise ConfigError("elevator.hub_count", elevator.hub_count, f"at most run.nodes - 1, {nodes - 1}")
+            if elevator.hub_count > topology.view_size:
+                raise ConfigError("elevator.hub_count", elevator.hub_count, f"at most topology.view_size, {topology.view_size}")
+        self._check_topology()
+        self._check_fanout()
         self._check_model()
         self._check_faults()
+        if self.evaluation.nodes > nodes:
+            raise ConfigError("evaluation.nodes", self.evaluation.nodes, f"at most run.nodes, {nodes} (0: all)")
+
+    def _check_topology(self) -> None:
+        nodes, topology = self.run.nodes, self.topology
+        if topology.name == "multi-star" and not 2 <= topology.servers <= nodes // 2:
+            raise ConfigError("topology.servers", topology.servers, f"2 to {nodes // 2}: a worker for each server, with {nodes} nodes")
+        if topology.name == "random-regular" and (topology.degree >= nodes or topology.degree * nodes % 2):
+            allowed = f"less than run.nodes, {nodes}, and an even number of link ends, degree * nodes"
+            raise ConfigError("topology.degree", topology.degree, allowed)
+        if topology.name == "chord" and 2 ** (topology.fingers - 1) >= nodes:
+            raise ConfigError(
+                "topology.fingers", topology.fingers, f"at most {(nodes - 1).bit_length()}: the last one is within {nodes} nodes"
+            )
+
+    def _check_fanout(self) -> None:
+        fanout, topology = self.rule.fanout, self.topology
+        most = {
+            "star": (1, "1: there is one server"), "multi-star": (1, "1: a worker has one server"),
+            "newscast": (topology.view_size, f"at most topology.view_size, {topology.view_size}"),
+            "uniform": (topology.view_size, f"at most topology.view_size, {topology.view_size}"),
+        }  # fmt: skip
+        if topology.name == "elevator":
+            hubs = self.elevator.hub_count
+            most["elevator"] = (
+                (hubs, f"at most elevator.hub_count, {hubs}") if self.rule.name == "central" else (topology.view_size, "at most c")
+            )
+        if topology.name in most and fanout > most[topology.name][0]:
+            raise ConfigError("rule.fanout", fanout, most[topology.name][1])
 
     def _check_model(self) -> None:
         if self.model.name == "custom" and ":" not in self.model.factory:
@@ -441,6 +606,9 @@ class Config:
             raise ConfigError("learner.momentum", self.learner.momentum, "0 unless learner.optimizer is 'sgd'")
 
     def _check_faults(self) -> None:
+        if self.faults.loss_last_cycle and self.faults.loss_last_cycle < self.faults.loss_first_cycle:
+            allowed = f"0 or at least faults.loss_first_cycle, {self.faults.loss_first_cycle}"
+            raise ConfigError("faults.loss_last_cycle", self.faults.loss_last_cycle, allowed)
         if self.faults.churn_fraction > 0 and self.faults.churn_last_cycle < self.faults.churn_first_cycle:
             raise ConfigError(
                 "faults.churn_last_cycle",
@@ -454,10 +622,12 @@ class Config:
             for node in event.nodes:
                 if node >= self.run.nodes:
                     raise ConfigError(f"{where}nodes", node, f"a node id: 0 to {self.run.nodes - 1}")
+            if event.best_connected > self.run.nodes:
+                raise ConfigError(f"{where}best_connected", event.best_connected, f"at most run.nodes, {self.run.nodes}")
             if event.cycle > self.run.cycles:
-                first = "first_cycle" if event.kind == "churn" and index < short else "cycle"
+                first = "first_cycle" if event.kind != "crash" and index < short else "cycle"
                 raise ConfigError(f"{where}{first}", event.cycle, f"at most run.cycles, {self.run.cycles}")
-        ticks_in_a_cycle = 8 + self.heal.delta_ticks + 5 * self.heal.group_attempts
+        ticks_in_a_cycle = 8 + self.rule.delta_ticks + 5 * self.rule.group_attempts
         if (self.run.cycles + self.run.warmup_cycles) * ticks_in_a_cycle >= 2**31:
             raise ConfigError("run.cycles", self.run.cycles, f"a run of less than 2^31 ticks; a cycle has up to {ticks_in_a_cycle}")
 
@@ -472,6 +642,11 @@ class Config:
     def hash(self) -> str:
         """16 hexadecimal digits that name this configuration."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+
+def _even_product(degree: int, nodes: int) -> int:
+    """The degree, or one less where a graph of so many nodes of that degree does not exist."""
+    return degree - 1 if degree * nodes % 2 else degree
 
 
 def _override(table: dict[str, Any], text: str) -> None:

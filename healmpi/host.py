@@ -10,23 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from healmpi import streams
-from healmpi.algorithms.heal import Heal, HealSettings, Round
 from healmpi.audit import recompute
 from healmpi.config import Config
 from healmpi.learning.jobs import TrainJob
 from healmpi.messages import Message
 from healmpi.node import NEVER, Action, CycleStarted, EnterGroup, GroupAveraged, GroupReport, Node, Step, Train, Trained
-from healmpi.overlay.elevator import Elevator, ElevatorSettings
+from healmpi.participants import Participants
 from healmpi.recorder import EVALUATION, HARNESS, MESSAGING, WAIT, Recorder
 from healmpi.results.writer import CycleRows, FaultRow, GroupRow
-from healmpi.worlds.faults import Doors, Plan, Strike
+from healmpi.worlds.faults import Doors, Plan, State, Strike
 from healmpi.worlds.world import World
 
 if TYPE_CHECKING:
@@ -58,14 +58,17 @@ class Host:
     watch: called on rank 0 after each cycle.
     """
 
-    def __init__(self, config: Config, world: World, nodes: range, learner: Learner | None, sink: Sink, watch: Callable[[Progress], None]):
+    def __init__(
+        self, config: Config, participants: Participants, world: World, nodes: range, learner: Learner | None, sink: Sink,
+        watch: Callable[[Progress], None],
+    ):  # fmt: skip
         self._config, self._world, self._learner, self._sink, self._watch = config, world, learner, sink, watch
         self._hosted = nodes
         self._plan = Plan(config.faults.events(), config.run.seed)
-        self._recorder = Recorder(nodes, config.elevator.view_size)
-        self._doors = Doors(world.reductions, self._recorder.traffic.shut_out, self._silenced)
-        self._elevator, self._heal = _elevator_settings(config), _heal_settings(config)
-        self._cycle = 0
+        self._participants = participants
+        self._recorder = Recorder(nodes, self._participants.view_width)
+        self._doors = Doors(world.reductions, config.run.seed, self._recorder.traffic.shut_out, self._silenced)
+        self._first_cycle = self._cycle = 1 - config.run.warmup_cycles
         self._incarnation = [0] * config.run.nodes
         self._live = set(range(config.run.nodes))  # all nodes of the run: every rank knows the plan
         self._doomed: set[int] = set()  # those that fall silent inside this cycle
@@ -80,23 +83,16 @@ class Host:
         small = self._config.run.nodes * self._learner.size * 4 <= AUDIT_BYTES
         return self._config.results.audit == "on" or (self._config.results.audit == "auto" and small)
 
-    def _make(self, node: int, known, model: np.ndarray | None) -> Node:
+    def _make(self, node: int, known: Collection[int], model: np.ndarray | None) -> Node:
         """A node in its starting state. known: the ids its first view is drawn from."""
-        config, seed, incarnation = self._config, self._config.run.seed, self._incarnation[node]
-        rng = streams.picker(seed, "overlay", node, incarnation)
-        others = [peer for peer in sorted(known) if peer != node]
-        view = rng.sample(others, min(config.elevator.view_size, len(others)))
-        overlay = Elevator(node, self._elevator, view, rng)
-        if model is None:
-            return Node(node, overlay, None)
-        return Node(node, overlay, Heal(node, self._heal, overlay, model, streams.picker(seed, "learning", node, incarnation)))
+        return self._participants.make(node, self._incarnation[node], known, model, self._cycle)
 
     # The run.
 
     def run(self) -> None:
         """All cycles, from the first warm-up cycle to the last."""
         tick = 0
-        for cycle in range(1 - self._config.run.warmup_cycles, self._config.run.cycles + 1):
+        for cycle in range(self._first_cycle, self._config.run.cycles + 1):
             tick = self._run_cycle(cycle, tick)
 
     def _run_cycle(self, cycle: int, tick: int) -> int:
@@ -111,6 +107,7 @@ class Host:
         self._doors.begin_tick(tick)
         for node in self._standing():
             self._handle(node, tick, CycleStarted(tick, cycle, learn))
+        self._train(tick)
         closed = self._close(tick, end)
         while closed.tick < end:
             ticks += 1
@@ -122,8 +119,7 @@ class Host:
         return end
 
     def _cycle_ticks(self, learn: bool) -> int:
-        overlay_ticks = Elevator.ticks + 1
-        return overlay_ticks + Heal.round_ticks(self._heal) if learn else overlay_ticks
+        return self._participants.overlay_ticks + 1 + (self._participants.round_ticks if learn else 0)
 
     def _standing(self) -> list[Node]:
         return [self._nodes[node] for node in self._hosted if node not in self._doors.shut]
@@ -148,8 +144,7 @@ class Host:
                 self._recorder.traffic.accepted(identity, messages)
             if identity not in self._doors.shut and (messages or node.wake <= tick):
                 self._handle(node, tick, Step(tick, messages))
-        if self._jobs:
-            self._train(tick)
+        self._train(tick)
 
     def _handle(self, node: Node, tick: int, event) -> None:
         started = time.perf_counter()
@@ -172,6 +167,8 @@ class Host:
                 self._recorder.group(self._cycle, node, action)
 
     def _train(self, tick: int) -> None:
+        if not self._jobs:
+            return
         jobs, self._jobs = self._jobs, []
         for done in self._learner.train(jobs):
             self._recorder.training(done.node, done.loss, done.seconds)
@@ -183,14 +180,12 @@ class Host:
         """Carry out what the plan has for the start of this cycle; arm what it has for later in it."""
         self._live -= self._doomed
         self._doomed = set()
-        hubs: list[int] = []
-        if self._plan.needs_hubs(cycle):
-            mine = [node.id for node in self._standing() if node.overlay.is_hub()]
-            hubs = [hub for part in self._world.share(mine) for hub in part]
-        strikes = self._plan.strike(cycle, self._live, hubs)
+        plan, state = self._plan, self._state(cycle)
+        strikes = plan.strike(cycle, state)
+        self._doors.loss = plan.loss(cycle)
         if self._hosted.start == 0:
-            for text in self._plan.misses(cycle, self._live, hubs):
-                self._recorder.fault(cycle, tick, -1, "none", text)
+            for kind, text in plan.remarks(cycle, state):
+                self._recorder.fault(cycle, tick, -1, kind, text)
         for strike in strikes:
             if strike.kind == "crash":
                 self._crash(strike, tick)
@@ -198,6 +193,18 @@ class Host:
         for strike in strikes:
             if strike.kind == "churn":
                 self._replace(strike.node, tick)
+
+    def _state(self, cycle: int) -> State:
+        """What the plan needs to know of the whole run in this cycle; the same on all ranks."""
+        hubs: list[int] = []
+        if self._plan.needs_hubs(cycle):
+            mine = [node.id for node in self._standing() if node.overlay.is_hub()]
+            hubs = [hub for part in self._world.share(mine) for hub in part]
+        degrees: Counter[int] = Counter()
+        if self._plan.needs_degrees(cycle):
+            for part in self._world.share(Counter(peer for node in self._standing() for peer in set(node.overlay.view))):
+                degrees.update(part)
+        return State(sorted(self._live), sorted(hubs), degrees)
 
     def _crash(self, strike: Strike, tick: int) -> None:
         node, at_once = strike.node, strike.point == "start"
@@ -248,10 +255,19 @@ class Host:
         """Judge the live nodes' models if this cycle is one for it."""
         if self._learner is None or not self._evaluates(cycle):
             return
-        standing = self._standing()
-        models = [node.rule.model for node in standing]
-        for node, model, (accuracy, loss) in zip(standing, models, self._learner.evaluate(models), strict=True):
+        judged = self._sample(cycle)
+        models = [node.rule.model for node in judged]
+        for node, model, (accuracy, loss) in zip(judged, models, self._learner.evaluate(models), strict=True):
             self._recorder.evaluated(node.id, accuracy, loss, model)
+
+    def _sample(self, cycle: int) -> list[Node]:
+        """The hosted ones of the live nodes that are judged in this cycle: all ranks make the same draw."""
+        count = self._config.evaluation.nodes
+        live = sorted(self._live - self._doomed)
+        if not count or count >= len(live):
+            return self._standing()
+        chosen = set(streams.picker(self._config.run.seed, "evaluation", cycle).sample(live, count))
+        return [node for node in self._standing() if node.id in chosen]
 
     def _evaluates(self, cycle: int) -> bool:
         every = self._config.evaluation.every
@@ -262,7 +278,7 @@ class Host:
         standing = self._standing()
         hubs = sum(node.overlay.is_hub() for node in standing)
         accuracies = self._recorder.accuracy[~np.isnan(self._recorder.accuracy)]
-        rounds: dict[int, Round] = {}
+        rounds: dict[int, Any] = {}
         if self.audited and cycle >= 1:
             rounds = {node: self._nodes[node].rule.round for node in self._hosted if node in self._live}
         self._world.meet()
@@ -288,7 +304,6 @@ class Host:
         recorder, shut = self._recorder, self._doors.shut
         nodes = [self._nodes[node] for node in self._hosted]
         alive = [node.id not in shut for node in nodes]
-        every = self._config.results.views_every
         groups, faults = recorder.groups, recorder.faults
         rows = recorder.rows(
             cycle,
@@ -297,9 +312,14 @@ class Host:
             is_hub=[up and node.overlay.is_hub() for up, node in zip(alive, nodes, strict=True)],
             incarnation=[self._incarnation[node.id] for node in nodes],
             staleness=[self._staleness(node, cycle) for node in nodes],
-            views=[node.overlay.view for node in nodes] if every and cycle % every == 0 else None,
+            views=[node.overlay.view for node in nodes] if self._shows_views(cycle) else None,
         )
         return rows, groups, faults
+
+    def _shows_views(self, cycle: int) -> bool:
+        every = self._config.results.views_every
+        # Views that never change are written once.
+        return every > 0 and (cycle == self._first_cycle if self._participants.static else cycle % every == 0)
 
     @staticmethod
     def _staleness(node: Node, cycle: int) -> int:
@@ -323,14 +343,3 @@ class Host:
     def digests(self) -> list[str]:
         """SHA-256 of each hosted node's model; empty when nothing was learnt."""
         return [hashlib.sha256(self._nodes[node].rule.model).hexdigest() for node in self._hosted] if self._learner else []
-
-
-def _elevator_settings(config: Config) -> ElevatorSettings:
-    section = config.elevator
-    contacts = section.view_size if section.backward_contacts == "view" else section.hub_count
-    return ElevatorSettings(section.view_size, section.hub_count, section.backward_limit, section.backward_age, contacts)
-
-
-def _heal_settings(config: Config) -> HealSettings:
-    section = config.heal
-    return HealSettings(section.fanout, section.weighting == "models", section.delta_ticks, section.group_attempts, config.run.nodes)

@@ -23,12 +23,14 @@ class Kind(IntEnum):
     CACHE_REPLY = 1  # Elevator: my view (ids)
     BACKWARD_REQUEST = 2  # Elevator: who has asked you lately?
     BACKWARD_REPLY = 3  # Elevator: these (ids)
-    MODEL = 4  # HEAL: a client's model for a hub (vector)
-    GLOBAL_MODEL = 5  # HEAL: the global model for a client (vector)
+    MODEL = 4  # a node's model for a hub, a server or a peer (vector; gossip: number: its age)
+    GLOBAL_MODEL = 5  # a hub's or server's global model for a client (vector)
     GROUP_PROPOSE = 6  # hub group: join me? (number: attempt)
     GROUP_PROMISE = 7  # hub group: yes (number: weight of my average)
     GROUP_COMMIT = 8  # hub group: this is it (member ids, then their weights; number: 2 * epoch + reused)
     GROUP_REDUCTION = 9  # never sent: the reduction's traffic, counted as its point-to-point equivalent
+    NEWS_REQUEST = 10  # Newscast: my view, and may I have yours? (id, cycle, id, cycle, ...)
+    NEWS_REPLY = 11  # Newscast: my view (the same)
 
 
 KINDS = tuple(kind.name.lower() for kind in Kind)

@@ -116,14 +116,20 @@ class Overlay(Protocol):
     def receive(self, tick: int, messages: Sequence[Message]) -> list[Message]: ...
     def hubs(self) -> tuple[int, ...]: ...
     def is_hub(self) -> bool: ...
+    def peers(self) -> tuple[int, ...]: ...
 
 
 class Rule(Protocol):
-    """What a node asks of a learning rule. ticks: how long a round can take. wake: the next tick it must be called at."""
+    """What a node asks of a learning rule. ticks: how long a round can take. wake: the next tick it must be called at.
+
+    updated_in: the cycle in which others' models were taken in last. round: what it did in this cycle, for the audit.
+    """
 
     ticks: int
     wake: int
     model: np.ndarray
+    updated_in: int | None
+    round: Any
 
     def begin(self, tick: int, cycle: int) -> list[Action]: ...
     def receive(self, tick: int, messages: Sequence[Message]) -> list[Action]: ...

@@ -23,6 +23,7 @@ from healmpi import allocator, provenance
 from healmpi.config import Config, ConfigError, to_toml
 from healmpi.host import Host, Progress
 from healmpi.learning import datasets, partition
+from healmpi.participants import Participants
 from healmpi.results import merge, preflight
 from healmpi.results.writer import PartWriter
 from healmpi.worlds.local import LocalWorld
@@ -82,7 +83,7 @@ def prepare(config: Config, ranks: Ranks) -> Prepared:
     """Load and check everything the run needs, on all ranks together. Raises Refused."""
     allocator.keep_freed_memory()
     nodes = blocks(config.run.nodes, ranks.size)[ranks.rank]
-    if config.run.algorithm == "elevator":
+    if not config.learns:
         return Prepared(config, nodes, None, (), None)
     prepared = ranks.refuse_together(lambda: _load(config, nodes))
     learner = prepared.learner
@@ -124,9 +125,10 @@ def execute(
     run_id = ranks.share(secrets.token_hex(8))[0]
     started()
     world = ranks.world(config.run.nodes, size, config.limits.step_timeout_s)
-    writer = _part_writer(prepared, ranks, out, run_id)
+    participants = Participants(config)
+    writer = _part_writer(prepared, ranks, out, run_id, participants.view_width)
     begun = time.perf_counter()
-    host = Host(config, world, prepared.nodes, prepared.learner, writer.append, watch)
+    host = Host(config, participants, world, prepared.nodes, prepared.learner, writer.append, watch)
     host.run()
     host.finish()
     _finish_part(prepared, writer, host, world, begun)
@@ -146,7 +148,7 @@ def _claim_output(ranks: Ranks, out: Path, force: bool, needed: int) -> IO[str] 
     return preflight.hold_parts(out)
 
 
-def _part_writer(prepared: Prepared, ranks: Ranks, out: Path, run_id: str) -> PartWriter:
+def _part_writer(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, width: int) -> PartWriter:
     config = prepared.config
     facts = provenance.collect(
         world="local" if ranks.mpi is None else "mpi",
@@ -158,8 +160,8 @@ def _part_writer(prepared: Prepared, ranks: Ranks, out: Path, run_id: str) -> Pa
     mine = [prepared.parts[node] for node in prepared.nodes] if prepared.parts else None
     return PartWriter(
         preflight.part_path(out, ranks.rank), rank=ranks.rank, ranks=ranks.size, nodes=list(prepared.nodes), total_nodes=config.run.nodes,
-        config_json=config.to_json(), config_toml=to_toml(config), config_hash=config.hash(), view_size=config.elevator.view_size,
-        hub_count=config.elevator.hub_count, flush_every=config.results.flush_every, provenance=facts, run_id=run_id,
+        config_json=config.to_json(), config_toml=to_toml(config), config_hash=config.hash(), view_size=width,
+        hub_count=config.hubs_wanted, flush_every=config.results.flush_every, provenance=facts, run_id=run_id,
         partition=None if mine is None else (mine, prepared.label_counts[prepared.nodes.start : prepared.nodes.stop]),
     )  # fmt: skip
 

@@ -96,6 +96,7 @@ def _host_rate(config, prepared) -> float:
     """Trainings a second of a whole run, warm-up cycles of the overlay aside."""
     from healmpi import run
     from healmpi.host import Host
+    from healmpi.participants import Participants
 
     trained, begun = [], []
 
@@ -106,7 +107,7 @@ def _host_rate(config, prepared) -> float:
             trained.append(int(rows.trained.sum()))
 
     world = run.Ranks().world(config.run.nodes, prepared.learner.size, 60.0)
-    Host(config, world, prepared.nodes, prepared.learner, sink, lambda progress: None).run()
+    Host(config, Participants(config), world, prepared.nodes, prepared.learner, sink, lambda progress: None).run()
     return sum(trained) / (time.perf_counter() - begun[0])
 
 

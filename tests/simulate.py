@@ -8,6 +8,7 @@ import numpy as np
 
 from healmpi.config import Config
 from healmpi.host import Host
+from healmpi.participants import Participants
 from healmpi.results.writer import CycleRows, FaultRow, GroupRow
 from healmpi.run import Ranks, prepare
 
@@ -41,7 +42,7 @@ def simulate(*overrides: str) -> Simulated:
         run.groups += groups
         run.faults += faults
 
-    run.host = Host(config, world, prepared.nodes, prepared.learner, sink, lambda progress: None)
+    run.host = Host(config, Participants(config), world, prepared.nodes, prepared.learner, sink, lambda progress: None)
     run.host.run()
     run.host.finish()
     return run

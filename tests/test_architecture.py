@@ -12,12 +12,13 @@ ROOT = Path(healmpi.__file__).parent
 LAYERS = [  # from the top; a module may import from its own layer and from those below
     {"cli", "__main__", "suite"},
     {"run"},
-    {"host", "recorder", "audit", "provenance", "allocator"},
+    {"host", "participants", "recorder", "audit", "provenance", "allocator"},
     {"worlds", "learning", "results"},
     {"algorithms", "overlay"},
     {"node"},
     {"messages", "streams"},
     {"config"},
+    {"presets"},
     {"__init__"},
 ]
 ROOMS = {
@@ -26,7 +27,7 @@ ROOMS = {
     "h5py": "results/",
     "tqdm": {"cli.py", "suite.py"},
 }
-PURE = ("overlay", "algorithms", "node.py", "messages.py", "streams.py", "config.py")
+PURE = ("overlay", "algorithms", "node.py", "messages.py", "streams.py", "config.py", "presets.py")
 WORLD_BOUND = {"time", "socket", "subprocess", "threading", "multiprocessing", "os", "torch", "mpi4py", "h5py"}
 
 FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))

@@ -96,7 +96,7 @@ def test_a_dry_run_prints_a_file_that_loads_back_to_the_same_configuration(tmp_p
     assert done.code == 0 and done.err == ""
     (tmp_path / "again.toml").write_text(done.out)
     again = Config.load(str(tmp_path / "again.toml"))
-    assert again.resolve() == again and again.run.nodes == 8 and again.elevator.view_size == 7
+    assert again.resolve() == again and again.run.nodes == 8 and again.topology.view_size == 7
     assert done.out.splitlines()[-1] == f"# configuration hash: {again.hash()}"
     assert [path.name for path in tmp_path.iterdir()] == ["again.toml"], "a dry run writes nothing"
 
@@ -105,8 +105,8 @@ def test_a_dry_run_prints_a_file_that_loads_back_to_the_same_configuration(tmp_p
     ("arguments", "words"),
     [
         (["-o", "out.h5", *sets("run.nodez=8")], ["run.nodez", "8", "unknown key", "nodes"]),
-        (["-o", "out.h5", *sets("run.nodes=8", "elevator.view_size=8")], ["elevator.view_size", "8", "less than run.nodes"]),
-        (["-o", "out.h5", *sets("run.nodes=8", "heal.fanout=3")], ["heal.fanout", "3", "at most elevator.hub_count, 2"]),
+        (["-o", "out.h5", *sets("run.nodes=8", "topology.view_size=8")], ["topology.view_size", "8", "less than run.nodes"]),
+        (["-o", "out.h5", *sets("run.nodes=8", "rule.fanout=3")], ["rule.fanout", "3", "at most elevator.hub_count, 2"]),
         (["-o", "out.h5", *sets("data.dataset=synthetic", "data.samples=50", "run.nodes=60")], ["60", "samples"]),
         (["-o", "nowhere/out.h5", *SMALL], ["-o", "nowhere/out.h5", "does not exist"]),
         (["-o", "existing.h5", *SMALL], ["-o", "existing.h5", "--force"]),

@@ -19,9 +19,9 @@ REFUSED = [  # overrides, ranks, what the message must say
     (["run.nodes=1"], 1, ["run.nodes", "1", "at least 2"]),
     (["run.nodes=4"], 8, ["run.nodes", "4", "8 ranks"]),
     (["elevator.hub_count=8"], 1, ["elevator.hub_count", "8", "at most run.nodes - 1, 7"]),
-    (["elevator.view_size=8"], 1, ["elevator.view_size", "8", "less than run.nodes, 8"]),
-    (["elevator.hub_count=5", "elevator.view_size=4"], 1, ["elevator.hub_count", "5", "elevator.view_size, 4"]),
-    (["heal.fanout=3"], 1, ["heal.fanout", "3", "elevator.hub_count, 2"]),
+    (["topology.view_size=8"], 1, ["topology.view_size", "8", "less than run.nodes, 8"]),
+    (["elevator.hub_count=5", "topology.view_size=4"], 1, ["elevator.hub_count", "5", "topology.view_size, 4"]),
+    (["rule.fanout=3"], 1, ["rule.fanout", "3", "elevator.hub_count, 2"]),
     (["model.hidden=[10, 0]"], 1, ["model.hidden", "0", "at least 1"]),
     (["model.hidden=ten"], 1, ["model.hidden", "'ten'", "a list"]),
     (["model.name=custom"], 1, ["model.factory", "module:function"]),
@@ -48,9 +48,9 @@ def test_a_bad_configuration_names_the_field_the_value_and_what_is_allowed(overr
 
 def test_the_defaults_follow_the_number_of_ranks_but_are_at_least_eight_nodes():
     assert [Config().resolve(ranks).run.nodes for ranks in (1, 3, 8, 12)] == [8, 8, 8, 12]
-    assert Config().resolve(1).elevator.view_size == 7
+    assert Config().resolve(1).topology.view_size == 7
     published = Config.load(None, ["run.nodes=100"]).resolve(2)
-    assert (published.elevator.view_size, published.elevator.hub_count, published.heal.fanout) == (20, 5, 1)
+    assert (published.topology.view_size, published.elevator.hub_count, published.rule.fanout) == (20, 5, 1)
 
 
 def test_the_model_follows_the_data_set():

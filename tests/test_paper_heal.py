@@ -12,7 +12,7 @@ import pytest
 from simulate import Simulated, simulate
 
 PUBLISHED = [
-    "data.dataset=spambase", "model.name=logistic", "run.nodes=100", "elevator.hub_count=5", "elevator.view_size=20", "heal.fanout=1",
+    "data.dataset=spambase", "model.name=logistic", "run.nodes=100", "elevator.hub_count=5", "topology.view_size=20", "rule.fanout=1",
     "learner.optimizer=sgd", "learner.learning_rate=0.1", "learner.batch_size=32", "results.views_every=0", "results.audit=off",
 ]  # fmt: skip
 SEEDS = (1, 2, 3)

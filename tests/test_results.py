@@ -36,7 +36,7 @@ VIEW, KIND_COUNT = 3, len(KINDS)
 
 def config(cycles: int, nodes: int, warmup: int = 0) -> Config:
     return Config.from_table(
-        {"run": {"cycles": cycles, "nodes": nodes, "warmup_cycles": warmup}, "elevator": {"view_size": 1, "hub_count": 1}}
+        {"run": {"cycles": cycles, "nodes": nodes, "warmup_cycles": warmup}, "topology": {"view_size": 1}, "elevator": {"hub_count": 1}}
     ).resolve()
 
 
@@ -446,9 +446,9 @@ def test_figures_of_merit_of_a_run_worked_out_by_hand(tmp_path):
         "wait_share": 0.3,
         "group_share": 0.4,
         "harness_share": 0.0,
-        "messages_per_cycle": 44,
+        "messages_per_cycle": 4 * len(KINDS) + 4,
         "model_messages_per_cycle": 12,
-        "bytes_per_cycle": 400,
+        "bytes_per_cycle": 40 * len(KINDS),
         "groups_created": 1,
         "groups_reused": 1,
         "groups_abandoned": 1,
@@ -557,7 +557,9 @@ def test_places_where_nothing_can_be_written_are_refused(tmp_path):
 
 def test_the_estimate_covers_what_is_written(tmp_path):
     rows = random_run(tmp_path, counts=(50,), cycles=100)
-    settings = Config.from_table({"run": {"cycles": 100, "nodes": 50}, "elevator": {"view_size": VIEW, "hub_count": 1}}).resolve()
+    settings = Config.from_table(
+        {"run": {"cycles": 100, "nodes": 50}, "topology": {"view_size": VIEW}, "elevator": {"hub_count": 1}}
+    ).resolve()
     out = write_run(tmp_path / "out.h5", rows)
     merge.merge(out, remove_parts=False)
     written = sum(path.stat().st_size for path in tmp_path.rglob("*.h5") if path.is_file())
@@ -685,7 +687,7 @@ def test_what_a_summary_shows_of_faults_groups_and_figures(tmp_path):
         assert file["groups"].attrs["outcomes"][file["groups/outcome"][0]] == "alone"
     text = info.describe(out)
     for line in (
-        "faults: 1 in all",
+        "faults: 1 node hit",
         "  cycle 1: crash of all hubs hit nobody",
         "  cycle 2: crash of 1 node (start)",
         "hub groups: 1 report",
@@ -694,7 +696,7 @@ def test_what_a_summary_shows_of_faults_groups_and_figures(tmp_path):
     assert "(alone 1)" in text and "hubs*" in text and "* nodes that count themselves hubs; 'hubs wanted' is h" in text
     assert all(f"\n  {figure.name} " in text for figure in info.conclusion(out)[1])
     short = info.describe(out, figures=False)
-    assert "verdict" not in short and "figures of merit" not in short and "faults: 1 in all" in short
+    assert "verdict" not in short and "figures of merit" not in short and "faults: 1 node hit" in short
     assert set(short.splitlines()) < set(text.splitlines())
 
 

@@ -15,17 +15,42 @@ CRASHES = (
     'faults.plan=[{cycle = 4, hubs = "one", point = "in_reduction"}, {cycle = 5, nodes = [6, 7], point = "after_send"}, '
     '{kind = "churn", cycle = 6, fraction = 0.3}]'
 )
-TEN = ["run.nodes=10", "run.cycles=8", "elevator.view_size=5", "elevator.hub_count=3"]
+TEN = ["run.nodes=10", "run.cycles=8", "topology.view_size=5", "elevator.hub_count=3"]
 
 IDENTITY = [  # one configuration each for the learners, weightings, partitions and faults
     [*TEN, "run.cycles=4", "data.dataset=mnist10k"],
     [*TEN, "data.dataset=spambase", "learner.optimizer=sgd", "learner.learning_rate=0.1", CRASHES],
-    [*TEN, "data.dataset=synthetic", "learner.optimizer=sgd", "learner.momentum=0.9", "model.initial=independent", "heal.fanout=2",
-     "heal.weighting=models", "data.partition=dirichlet", "learner.local_steps=3", CRASHES],
+    [*TEN, "data.dataset=synthetic", "learner.optimizer=sgd", "learner.momentum=0.9", "model.initial=independent", "rule.fanout=2",
+     "rule.weighting=models", "data.partition=dirichlet", "learner.local_steps=3", CRASHES],
     ["run.algorithm=elevator", "run.nodes=40", "run.cycles=10", "faults.crash_fraction=0.5", "faults.crash_cycle=5"],
 ]  # fmt: skip
 
-DRAWN = [drawn.overrides(number) for number in range(30)]
+# Every preset, and pairs that none of them has, under crashes, churn and loss.
+HARD = [
+    *TEN,
+    "data.dataset=synthetic",
+    "model.name=logistic",
+    CRASHES,
+    "faults.loss_fraction=0.1",
+    "evaluation.every=3",
+    "evaluation.nodes=4",
+]
+IDENTITY += [[*HARD, f"run.algorithm={name}"] for name in drawn.PRESET_NAMES]
+IDENTITY += [
+    [*HARD, "run.algorithm=custom", "topology.name=uniform", "topology.sampling=oracle", "rule.name=epidemic"],
+    [*HARD, "run.algorithm=custom", "topology.name=random-regular", "rule.name=gossip", "rule.merge=age"],
+    [
+        *HARD,
+        "run.algorithm=custom",
+        "topology.name=elevator",
+        "rule.name=epidemic",
+        "faults.crash_best_connected=2",
+        "faults.crash_cycle=3",
+    ],
+]
+
+DRAWN = [drawn.overrides(number) for number in range(16)] + [drawn.pair(number) for number in range(10)]
+DRAWN += [drawn.preset(1, name) for name in drawn.PRESET_NAMES]
 
 
 def launch(flavour: str, ranks: int, jobs: list[list[str]], folder) -> None:
@@ -99,6 +124,6 @@ def test_drawn_runs_end_valid_and_the_same_under_mpirun(flavour, local, tmp_path
 def test_the_published_message_count_when_nothing_fails():
     """HEAL 2 (n - h) s + h (h - 1) models in a cycle ([HEAL]); here from cycle 12 on, when all views agree."""
     for fanout in (1, 3):
-        run = simulate(*drawn.TINY, "data.samples=300", "run.nodes=60", "run.cycles=20", "elevator.hub_count=5", f"heal.fanout={fanout}")
+        run = simulate(*drawn.TINY, "data.samples=300", "run.nodes=60", "run.cycles=20", "elevator.hub_count=5", f"rule.fanout={fanout}")
         models = run.column("messages_out")[11:, :, [4, 5, 9]].sum(axis=(1, 2))
         assert models.tolist() == [2 * 55 * fanout + 5 * 4] * 9

@@ -8,8 +8,21 @@ vectors on different ranks gives the same bits as averaging them whole.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Exchange(NamedTuple):
+    """What a node did in a round among equals, for the audit. Vectors are float32 [size] or None.
+
+    sent: the model it offered to others. sources, weights: whose models it averaged, ascending, its own included. result.
+    """
+
+    sent: np.ndarray | None = None
+    sources: tuple[int, ...] = ()
+    weights: tuple[int, ...] = ()
+    result: np.ndarray | None = None
 
 
 def mean_in_order(vectors: Sequence[np.ndarray], weights: Sequence[int] | None = None) -> np.ndarray | None:

@@ -80,7 +80,7 @@ class Elevator:
         self._pool: dict[int, tuple[int, ...]] = {}
         self._ring: list[int] = []
 
-    # The four calls that the layer above uses.
+    # The calls that the layer above uses.
 
     def hubs(self) -> tuple[int, ...]:
         """The ids this node believes to be hubs, the most frequent first; its own may be among them."""
@@ -89,6 +89,10 @@ class Elevator:
     def hub(self) -> int:
         """One of them, uniformly. Raises IndexError while there is none."""
         return self._rng.choice(self.hubs())
+
+    def peers(self) -> tuple[int, ...]:
+        """The ids in the view, without the own one."""
+        return tuple(peer for peer in self.view if peer != self.node)
 
     def random_peers(self) -> tuple[int, ...]:
         """The other c - h ids of the view."""

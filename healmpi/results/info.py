@@ -6,7 +6,6 @@ the file was made; `verdict.judge` and `verdict.summarise` recompute them.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable
@@ -17,6 +16,7 @@ import h5py
 import numpy as np
 
 from healmpi.config import Config, ConfigError
+from healmpi.presets import CUSTOM, name_of
 from healmpi.results.files import open_results
 from healmpi.results.schema import FIGURES, GROUP_OUTCOMES, FigureOfMerit, ResultsError
 
@@ -71,13 +71,21 @@ def _heading(file: h5py.File) -> list[str]:
     table = json.loads(file["config"].attrs["json"])
     run, data, model = (table.get(name, {}) for name in ("run", "data", "model"))
     size = f"{file.attrs['nodes']} nodes on {_count(int(file.attrs['ranks']), 'rank')}"
-    what = f"{run.get('algorithm', 'a run')}: {size}, {_count(len(file['cycles/cycle']), 'cycle')}"
+    what = f"{_algorithm(table)}: {size}, {_count(len(file['cycles/cycle']), 'cycle')}"
     if run.get("warmup_cycles"):
         what += f" ({run['warmup_cycles']} of warm-up)"
-    if run.get("algorithm") != "elevator" and data:
+    if table.get("rule", {}).get("name") != "none" and data:
         what += f", {model.get('name')} on {data.get('dataset')} ({data.get('partition')})"
-    overlay = f"view {file.attrs['view_size']}, hubs wanted {file.attrs['hub_count']}"
+    overlay = f"{table.get('topology', {}).get('name', 'overlay')} with views of {file.attrs['view_size']} at most"
+    if file.attrs["hub_count"]:
+        overlay += f", hubs wanted {file.attrs['hub_count']}"
     return [what, f"{overlay}, seed {run.get('seed')}, configuration {file['config'].attrs['hash']}"]
+
+
+def _algorithm(table: dict[str, Any]) -> str:
+    name = table.get("run", {}).get("algorithm", "a run")
+    parts = [table.get(section, {}).get("name", "?") for section in ("topology", "rule")]
+    return name_of(*parts) if name == CUSTOM else name
 
 
 def _differences(file: h5py.File) -> list[str]:
@@ -88,19 +96,22 @@ def _differences(file: h5py.File) -> list[str]:
     for section, values in table.items():
         usual = defaults.get(section, {})
         found += [f"  {section}.{name} = {json.dumps(value)}" for name, value in values.items() if usual.get(name, None) != value]
-    found = [line for line in found if not line.startswith(("  run.nodes ", "  data.dataset "))]
+    found = [
+        line
+        for line in found
+        if not line.startswith(("  run.nodes ", "  run.algorithm ", "  data.dataset ", "  topology.name ", "  rule.name "))
+    ]
     return ["not as by default:", *found] if found else ["all else as by default"]
 
 
 def _defaults(table: dict[str, Any], ranks: int) -> dict[str, Any]:
-    run, data = (
-        {name: table.get(section, {})[name]} if name in table.get(section, {}) else {}
-        for section, name in (("run", "nodes"), ("data", "dataset"))
-    )
+    told = (("run", "nodes"), ("run", "algorithm"), ("data", "dataset"), ("topology", "name"), ("rule", "name"))
+    known: dict[str, dict[str, Any]] = {}
+    for section, name in told:
+        if name in table.get(section, {}):
+            known.setdefault(section, {})[name] = table[section][name]
     try:
-        config = Config()
-        config = dataclasses.replace(config, run=dataclasses.replace(config.run, **run), data=dataclasses.replace(config.data, **data))
-        return config.resolve(ranks).to_table()
+        return Config.from_table(known).resolve(ranks).to_table()
     except ConfigError:
         # A file of another version may hold values that this one does not know.
         return Config().to_table()
@@ -176,13 +187,13 @@ def _fault_lines(file: h5py.File) -> list[str]:
         events[cycle, kind.decode(), "" if kind == b"churn" else detail.decode()] += 1
     lines = []
     for (cycle, kind, detail), number in sorted(events.items()):
-        if kind == "none":
-            lines.append(f"  cycle {cycle}: {detail}")
+        if kind in ("none", "loss"):
+            lines.append(f"  cycle {cycle}: {'loss of ' if kind == 'loss' else ''}{detail}")
             continue
         lines.append(f"  cycle {cycle}: {kind} of {_count(number, 'node')}{f' ({detail})' if detail else ''}")
     more = [f"  ... and in {len(lines) - SHOWN_FAULTS} more places"] if len(lines) > SHOWN_FAULTS else []
-    hit = sum(kind != b"none" for kind in kinds)
-    return ["", f"faults: {hit} in all", *lines[:SHOWN_FAULTS], *more]
+    hit = sum(kind not in (b"none", b"loss") for kind in kinds)
+    return ["", f"faults: {_count(hit, 'node')} hit", *lines[:SHOWN_FAULTS], *more]
 
 
 def _group_lines(file: h5py.File) -> list[str]:

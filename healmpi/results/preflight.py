@@ -130,7 +130,7 @@ def estimate_bytes(config: Config, ranks: int, model_size: int) -> int:
     widths = {"phase": len(PHASES), "kind": len(KINDS)}
     row = sum(np.dtype(column.dtype).itemsize * widths.get(column.dims[-1], 1) for column in CYCLE_COLUMNS)
     views = cycles // config.results.views_every if config.results.views_every else 0
-    tables = nodes * (cycles * row + views * 4 * config.elevator.view_size)
+    tables = nodes * (cycles * row + views * 4 * config.topology.view_size)
     models = 2 * 4 * nodes * model_size if config.results.save_models else 0
     return int(tables * (1 + MERGED_SHARE)) + models + ranks * RANK_BYTES
 

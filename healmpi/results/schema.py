@@ -15,7 +15,7 @@ import numpy as np
 
 SCHEMA = "healmpi-results"
 PART_SCHEMA = "healmpi-results-part"
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 """Major: readers of an older one must refuse. Minor: something was added, older readers go on."""
 
 PHASES = ("train", "messaging", "wait", "group", "harness", "evaluation")
@@ -47,8 +47,8 @@ class CycleRows:
     cycle: its number (warm-up cycles end at 0). ticks: supersteps it took.
     accuracy, loss: float32 [L], on the common test set; nan where not evaluated. train_loss: float32 [L], mean over the
     local steps; nan where the node did not train, which `trained`, bool [L], tells. alive, is_hub: bool [L].
-    incarnation: int32 [L], how often the slot was replaced. staleness: int32 [L], cycles since the node last took over a
-    global model; -1: never. model_crc32: uint32 [L], of the model's bytes at the end of the cycle; 0: not computed.
+    incarnation: int32 [L], how often the slot was replaced. staleness: int32 [L], cycles since the node last took in a
+    global model, or other nodes' models; -1: never. model_crc32: uint32 [L], of the model's bytes at the end of the cycle; 0: not computed.
     seconds: float64 [L, phases]. messages_out, bytes_out: int64 [L, K], counted at the source. messages_in, bytes_in:
     accepted by the target. messages_dropped: shut out by the fault boundary at the target, or under way at the end.
     views: int32 [L, c], padded with -1; None: not recorded in this cycle.
@@ -92,7 +92,9 @@ class GroupRow:
 
 @dataclass(slots=True)
 class FaultRow:
-    """One fault that happened, or was planned and hit nobody (kind 'none', node -1). tick: -1 at the end of a cycle.
+    """One fault that happened. tick: -1 at the end of a cycle.
+
+    Node -1: an event of the plan that hit nobody (kind 'none'), or loss of messages that begins.
 
     kind: 16 bytes at most, detail: 128.
     """
@@ -136,7 +138,7 @@ CYCLE_COLUMNS = (
     Column("alive", "i1", _NODE, "bool", 0, "whether the node took part at the end of the cycle"),
     Column("is_hub", "i1", _NODE, "bool", 0, "whether the node believed itself a hub at the end of the cycle"),
     Column("incarnation", "i4", _NODE, "1", 0, "how often the node in this slot has been replaced"),
-    Column("staleness", "i4", _NODE, "cycle", -1, "cycles since the node last took over a global model; -1: never"),
+    Column("staleness", "i4", _NODE, "cycle", -1, "cycles since the node last took in a global model or others' models; -1: never"),
     Column("model_crc32", "u4", _NODE, "1", 0, "CRC-32 of the model's float32 bytes at the end of the cycle; 0: not computed"),
     Column("seconds", "f8", ("cycle", "node", "phase"), "s", 0.0, "wall time of the node's cycle by phase"),
     Column("messages_out", "i4", _KIND, "message", 0, "messages the node sent, counted at the source"),
@@ -202,14 +204,21 @@ FAULT_COLUMNS = (
     Column("cycle", "i4", _FAULT, "cycle", 0, "cycle of the fault"),
     Column("tick", "i8", _FAULT, "tick", 0, "tick of the fault, counted from the start of the run; -1: at the end of the cycle"),
     Column("node", "i4", _FAULT, "node", 0, "the node that was hit; -1: none"),
-    Column("kind", f"S{KIND_BYTES}", _FAULT, "text", b"", "'crash' or 'churn'; 'none': an event of the plan that found nobody to hit"),
+    Column(
+        "kind",
+        f"S{KIND_BYTES}",
+        _FAULT,
+        "text",
+        b"",
+        "'crash', 'churn', 'loss' (of messages); 'none': an event of the plan that found nobody to hit",
+    ),
     Column(
         "detail",
         f"S{DETAIL_BYTES}",
         _FAULT,
         "text",
         b"",
-        "where inside the cycle a crash happened, or the incarnation that came, or which event hit nobody",
+        "where inside the cycle a crash happened, or the incarnation that came, or which event hit nobody, or what is lost",
     ),
 )
 

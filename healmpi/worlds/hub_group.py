@@ -1,7 +1,7 @@
 """A communicator for the current hub group: made, reused, abandoned, buried, freed.
 
 `MPI_Comm_create_group` involves only the members' ranks and blocks until all of them are there; they are, since the
-group was agreed on by point-to-point messages before (algorithms/heal.py) and a rank keeps its nodes' promises even when
+group was agreed on by point-to-point messages before (algorithms/central.py) and a rank keeps its nodes' promises even when
 they have fallen silent. The average is bandwidth-optimal and its order is fixed: every rank gets one slice of all
 members' vectors (Ialltoallv), adds it up in node order, and the averaged slices are gathered (Iallgatherv). That moves
 2 (r - 1) / r of a vector in and out of each of r ranks, as a ring allreduce does, and gives the same bits on any layout.

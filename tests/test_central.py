@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from healmpi.algorithms.averaging import mean_in_order
-from healmpi.algorithms.heal import ATTEMPT_TICKS, Heal, HealSettings, Phase
+from healmpi.algorithms.central import ATTEMPT_TICKS, Central, CentralSettings, Phase
 from healmpi.messages import Kind, Message
 from healmpi.node import EnterGroup, GroupAbandoned, GroupAveraged, GroupReport, Train, Trained
 
@@ -30,15 +30,15 @@ def vector(*values: float) -> np.ndarray:
     return np.array(values, np.float32)
 
 
-def rule(*hubs: int, fanout=1, by_models=False, delta=1, attempts=3) -> Heal:
-    return Heal(ME, HealSettings(fanout, by_models, delta, attempts, nodes=100), Believes(*hubs), vector(1, 2), random.Random(1))
+def rule(*hubs: int, fanout=1, by_models=False, delta=1, attempts=3) -> Central:
+    return Central(ME, CentralSettings(fanout, by_models, delta, attempts, nodes=100), Believes(*hubs), vector(1, 2), random.Random(1))
 
 
 def message(kind: Kind, source: int, payload=None, number: int = 0, cycle: int = 1) -> Message:
     return Message(kind, source, ME, cycle, 0, payload, number)
 
 
-def hub_with_models(*hubs: int, models=((20, (2, 4)), (21, (4, 8))), **settings) -> tuple[Heal, list]:
+def hub_with_models(*hubs: int, models=((20, (2, 4)), (21, (4, 8))), **settings) -> tuple[Central, list]:
     """A hub at the end of its collection (tick 1), and what it does then."""
     heal = rule(*hubs, **settings)
     assert heal.begin(0, 1) == []

@@ -1,9 +1,10 @@
-"""HEAL, hub-based learning on top of an overlay with hubs.
+"""The central rule: hubs or servers average their clients' models, then among themselves. HEAL, FedAvg, Gaia.
 
-Source: [HEAL] arXiv 2605.27475 and [THESIS] chapter 6. In a cycle a client trains, sends its model to `fanout` of its
-hubs and takes over the average of the global models that come back; a hub does not train: it averages what it got until
-`delta`, agrees with the other hubs on a group, averages in it and answers its clients. Ticks after the start of the
-round, for attempt a = 0, 1, ... of `attempts`:
+Source: [HEAL] arXiv 2605.27475 and [THESIS] chapter 6; [FL] McMahan et al. 2017 is the same with one server that never
+changes, [GAIA] Hsieh et al. 2017 with several. Who is a hub is the overlay's business. In a cycle a client trains, sends its
+model to `fanout` of its hubs and takes over the average of the global models that come back; a hub does not train: it
+averages what it got until `delta`, agrees with the other hubs on a group, averages in it and answers its clients. Ticks
+after the start of the round, for attempt a = 0, 1, ... of `attempts`:
 
     client                                    hub
     0           train, MODEL to s hubs        collect
@@ -40,7 +41,7 @@ ATTEMPT_TICKS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class HealSettings:
+class CentralSettings:
     """fanout: s. weight_by_models: else each hub average counts once. delta: ticks. attempts: in a cycle. nodes: in the run."""
 
     fanout: int
@@ -78,10 +79,10 @@ class Round(NamedTuple):
     kept: np.ndarray | None = None  # client: the model it holds after the round
 
 
-class Heal:
+class Central:
     """One node's learning. model: float32 [size], replaced, never changed in place."""
 
-    def __init__(self, node: int, settings: HealSettings, overlay: Overlay, model: np.ndarray, rng: random.Random):
+    def __init__(self, node: int, settings: CentralSettings, overlay: Overlay, model: np.ndarray, rng: random.Random):
         self.node, self.settings, self.overlay, self.model = node, settings, overlay, model
         self.wake = NEVER
         self.phase = Phase.IDLE
@@ -93,7 +94,7 @@ class Heal:
         self._new_round()
 
     @staticmethod
-    def round_ticks(settings: HealSettings) -> int:
+    def round_ticks(settings: CentralSettings) -> int:
         """Ticks from the start of a round to its last deliveries."""
         return settings.delta + ATTEMPT_TICKS * settings.attempts + 1
 

@@ -1,0 +1,92 @@
+"""Uniform sampling: in every cycle a node has peers drawn at random from all nodes.
+
+Source: [EL] de Vos et al., "Epidemic Learning", NeurIPS 2023. EL-Local: each node draws its own peers. EL-Oracle: one draw
+for all, in which everybody sends to and hears from equally many; here a circle of all nodes in random order, in which a node
+sends to those at a few random distances.
+
+The rule that surprises: the sampler knows all slots and not who has died in them, so crashes cost messages.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from healmpi import streams
+from healmpi.messages import Message
+
+Draw = Callable[[int], tuple[int, ...]]
+"""Cycle -> a node's peers in it."""
+
+ALL_CYCLES = 2**32
+"""Added to a cycle's number in a stream's key: warm-up cycles are numbered up to 0, and keys are not negative."""
+
+
+class Uniform:
+    """One node's part. draw: its peers in a cycle, distinct ids without the own one."""
+
+    offsets = (0,)
+    ticks = 0
+    kinds: frozenset = frozenset()
+
+    __slots__ = ("_draw", "node", "view")
+
+    def __init__(self, node: int, draw: Draw):
+        self.node, self._draw = node, draw
+        self.view: tuple[int, ...] = ()
+
+    def hubs(self) -> tuple[int, ...]:
+        """There are none."""
+        return ()
+
+    def is_hub(self) -> bool:
+        """Nobody is."""
+        return False
+
+    def peers(self) -> tuple[int, ...]:
+        """This cycle's peers."""
+        return self.view
+
+    def advance(self, offset: int, tick: int, cycle: int) -> list[Message]:
+        """Draw the peers of this cycle."""
+        self.view = self._draw(cycle)
+        return []
+
+    def receive(self, tick: int, messages: Sequence[Message]) -> list[Message]:
+        """No message is for this layer."""
+        return []
+
+
+def local(node: int, nodes: int, count: int, rng: random.Random) -> Draw:
+    """EL-Local: `count` others out of all `nodes`, from this node's stream."""
+    return lambda cycle: tuple(peer + (peer >= node) for peer in rng.sample(range(nodes - 1), count))
+
+
+class Oracle:
+    """EL-Oracle's draws, made once a cycle for all nodes of a rank; every rank makes the same."""
+
+    def __init__(self, nodes: int, count: int, seed: int):
+        self._nodes, self._count, self._seed = nodes, count, seed
+        self._cycle: int | None = None
+        self._order: list[int] = []
+        self._place: list[int] = []
+        self._distances: list[int] = []
+
+    def of(self, node: int) -> Draw:
+        """The draws of one node."""
+        return lambda cycle: self._peers(node, cycle)
+
+    def _peers(self, node: int, cycle: int) -> tuple[int, ...]:
+        if cycle != self._cycle:
+            self._draw(cycle)
+        place = self._place[node]
+        return tuple(self._order[(place + distance) % self._nodes] for distance in self._distances)
+
+    def _draw(self, cycle: int) -> None:
+        rng = streams.picker(self._seed, "oracle", cycle + ALL_CYCLES)
+        self._cycle, self._order = cycle, list(range(self._nodes))
+        rng.shuffle(self._order)
+        self._place = [0] * self._nodes
+        for place, node in enumerate(self._order):
+            self._place[node] = place
+        self._distances = rng.sample(range(1, self._nodes), self._count)
