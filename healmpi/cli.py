@@ -1,4 +1,4 @@
-"""The command line: `healmpi run | info | merge`.
+"""The command line: `healmpi run | suite | info | merge`.
 
 Exit codes: 0 valid, 1 a fault of healmpi or of the machine, 2 usage, 3 the run ended and is not valid. Under mpirun rank 0
 alone speaks. The rule that surprises: MPI is touched only by `run`, and only when a launcher has started this process.
@@ -12,10 +12,12 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import healmpi
+from healmpi import suite as suites
 from healmpi.config import Config, ConfigError, to_toml
 
 VALID, FAULT, USAGE, INVALID = 0, 1, 2, 3
@@ -37,6 +39,18 @@ faults from the command line:
   --set 'faults.plan=[{cycle=5, nodes=[1, 2]}, {kind="churn", cycle=8, last_cycle=12, fraction=0.1}]'
 
 exit codes: 0 valid, 1 healmpi or the machine failed, 2 usage, 3 the run has ended and is not valid
+"""
+
+
+SUITE_HELP = """Runs a matrix of experiments in one launch and writes FOLDER/NAME.h5 for each. Those that are done are skipped, so
+the same command goes on with a suite that was stopped. One that fails does not stop the rest.
+
+  healmpi suite S -o out/S
+  mpirun -n 2 python -m mpi4py -m healmpi suite W -o out/W
+  healmpi suite A --list
+  healmpi suite A --only 'spambase-heal-*' -o out/A
+
+exit codes: 0 all valid, 1 one has failed, 2 usage, 3 one has ended and is not valid
 """
 
 
@@ -94,6 +108,24 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--world", choices=("auto", "local", "mpi"), default="auto", help="auto: mpi when a launcher started this process")
     run.set_defaults(command=_run)
 
+    suite = commands.add_parser(
+        "suite", help="run a matrix of experiments in one launch", description=SUITE_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    suite.add_argument("file", metavar="SUITE", help="a suite file, or the name of one that is shipped: " + ", ".join(suites.shipped()))
+    suite.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where the results go, a file for each experiment")
+    suite.add_argument("--list", action="store_true", help="print the experiments' names and states, run nothing")
+    suite.add_argument(
+        "--only", nargs="+", action="extend", default=[], metavar="NAME", help="run these alone; * and ? stand for any letters"
+    )
+    suite.add_argument(
+        "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="overrides",
+        help="override one field in all experiments (repeatable)",
+    )  # fmt: skip
+    suite.add_argument("--force", action="store_true", help="replace files of the same name with another configuration")
+    suite.add_argument("--world", choices=("auto", "local", "mpi"), default="auto", help="auto: mpi when a launcher started this process")
+    suite.set_defaults(command=_suite)
+
     info = commands.add_parser("info", help="what a results file says")
     info.add_argument("file", type=Path, metavar="OUT.h5")
     info.set_defaults(command=_info)
@@ -123,12 +155,17 @@ def _say(text: str) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    return _in_world(options, _run_on)
+
+
+def _in_world(options: argparse.Namespace, work: Callable[[Any, argparse.Namespace], int]) -> int:
+    """Do the work in this process or as one rank of many; return its exit code."""
     mpi = _mpi(options.world)
+    _quit_on_signals(_hint(options) if _launched_rank() == 0 else None)
     if mpi is None:
-        _quit_on_signals(options.out)
-        return _run_on(None, options)
+        return work(None, options)
     try:
-        code = _run_on(mpi, options)
+        code = work(mpi, options)
     except BaseException as error:
         from healmpi.worlds.world import StepTimeout
 
@@ -166,8 +203,6 @@ def _run_on(mpi, options: argparse.Namespace) -> int:
 
     rank, size = mpi.place() if mpi else (0, 1)
     ranks = run.Ranks(rank, size, mpi)
-    if mpi:
-        _quit_on_signals(options.out if rank == 0 else None)
     try:
         ranks.refuse_together(lambda: _check_launch(ranks))
         config = ranks.refuse_together(lambda: _config(options, size))
@@ -179,6 +214,10 @@ def _run_on(mpi, options: argparse.Namespace) -> int:
         return _start(run, prepared, ranks, options)
     except run.Refused as error:
         return _complain(error) if rank == 0 else USAGE
+    except run.RunFailed as error:
+        if rank == 0:
+            _say(f"the run has failed: {error}")
+        return FAULT
 
 
 def _config(options: argparse.Namespace, size: int) -> Config:
@@ -216,17 +255,23 @@ def _start(run, prepared, ranks, options: argparse.Namespace) -> int:
     return ranks.share(code)[0]
 
 
-def _quit_on_signals(out: Path | None) -> None:
-    """End quietly on SIGINT and SIGTERM. out: on the rank that says where the flushed rows are."""
+def _quit_on_signals(hint: str | None) -> None:
+    """End quietly on SIGINT and SIGTERM. hint: on the rank that says what is left of the work."""
 
     def end(signum, frame) -> None:
-        if out is not None:
-            hint = f"what was flushed lies in {out}.parts, `healmpi merge {out}` makes a file of it"
+        if hint is not None:
             os.write(2, f"\nhealmpi: ended by signal {signum}; {hint}\n".encode())
         os._exit(128 + signum)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
+
+
+def _hint(options: argparse.Namespace) -> str:
+    """What to do about what a stopped command has left."""
+    if options.command is _suite:
+        return "the same command goes on with what is not done"
+    return f"what was flushed lies in {options.out}.parts, `healmpi merge {options.out}` makes a file of it"
 
 
 class _Bar:
@@ -289,6 +334,49 @@ def _verdict(path: Path) -> int:
         print(f"FOM {figure.name} {figure.value:.6g} {figure.unit}")
     sys.stdout.flush()
     return VALID if not reasons else INVALID
+
+
+# healmpi suite
+
+
+def _suite(options: argparse.Namespace) -> int:
+    if options.list:
+        print(suites.listing(suites.load(options.file, options.overrides).only(options.only), options.out))
+        return VALID
+    return _in_world(options, _suite_on)
+
+
+def _suite_on(mpi, options: argparse.Namespace) -> int:
+    from healmpi import run
+
+    rank, size = mpi.place() if mpi else (0, 1)
+    ranks = run.Ranks(rank, size, mpi)
+    try:
+        ranks.refuse_together(lambda: _check_launch(ranks))
+        suite = ranks.refuse_together(lambda: _checked_suite(options, size))
+        outcomes = suites.run(suite, ranks, options.out, options.force)
+    except run.Refused as error:
+        return _complain(error) if rank == 0 else USAGE
+    return ranks.share(_conclude_suite(outcomes, options.out) if rank == 0 else VALID)[0]
+
+
+def _checked_suite(options: argparse.Namespace, size: int) -> suites.Suite:
+    if options.out is None:
+        raise ConfigError("-o", "", "the folder of the results must be named, for example -o out/S")
+    return suites.load(options.file, options.overrides, size).only(options.only)
+
+
+def _conclude_suite(outcomes: Sequence[suites.Outcome], folder: Path) -> int:
+    """Print the table, and why a run is not as it should be; return the exit code."""
+    rows = suites.summarise(outcomes, folder)
+    print(suites.table(rows))
+    for one in outcomes:
+        if one.failure is not None:
+            print(f"FAILED {one.experiment.name}: {one.failure}")
+    runs, failed, invalid = (sum(getattr(row, name) for row in rows) for name in ("runs", "failed", "invalid"))
+    print(f"{runs} experiments: {runs - failed - invalid} valid, {invalid} invalid, {failed} failed")
+    sys.stdout.flush()
+    return FAULT if failed else INVALID if invalid else VALID
 
 
 # healmpi info, healmpi merge

@@ -465,7 +465,7 @@ class Config:
             except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
                 raise ConfigError("FILE", path, f"it is not valid TOML ({error})") from None
         for text in overrides:
-            _override(table, text)
+            override(table, text)
         return Config.from_table(table)
 
     def resolve(self, ranks: int = 1) -> Config:
@@ -649,8 +649,8 @@ def _even_product(degree: int, nodes: int) -> int:
     return degree - 1 if degree * nodes % 2 else degree
 
 
-def _override(table: dict[str, Any], text: str) -> None:
-    """Put `section.field=value` into the table; the value is TOML, or a bare word, which is a text."""
+def override(table: dict[str, Any], text: str) -> None:
+    """Put `section.field=value` into the table; the value is TOML, or a bare word, which is a text. Raises ConfigError."""
     path, equals, raw = text.partition("=")
     section, dot, name = path.strip().partition(".")
     if not equals or not dot or not name:

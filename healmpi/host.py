@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from healmpi.participants import Participants
 from healmpi.recorder import EVALUATION, HARNESS, MESSAGING, WAIT, Recorder
 from healmpi.results.writer import CycleRows, FaultRow, GroupRow
 from healmpi.worlds.faults import Doors, Plan, State, Strike
-from healmpi.worlds.world import World
+from healmpi.worlds.world import FAILED, World
 
 if TYPE_CHECKING:
     from healmpi.learning.learner import Learner
@@ -46,6 +47,10 @@ class Progress:
     live: int
     hubs: int
     accuracy: float
+
+
+class RunFailed(RuntimeError):
+    """Something went wrong in a run on some rank. Raised on all ranks, which are at rest: another run can follow."""
 
 
 Sink = Callable[[CycleRows, list[GroupRow], list[FaultRow]], None]
@@ -75,6 +80,7 @@ class Host:
         everybody = range(config.run.nodes)
         self._nodes = {node: self._make(node, everybody, learner.initial(node) if learner else None) for node in nodes}
         self._jobs: list[TrainJob] = []
+        self._failure: str | None = None  # what went wrong on this rank
         self.complaints: list[str] = []
         self.tail_s = 0.0  # seconds spent after the last cycle's rows were made
         self.audited = learner is not None and self._wants_audit()
@@ -90,10 +96,29 @@ class Host:
     # The run.
 
     def run(self) -> None:
-        """All cycles, from the first warm-up cycle to the last."""
+        """All cycles, from the first warm-up cycle to the last. Raises RunFailed, StepTimeout."""
         tick = 0
         for cycle in range(self._first_cycle, self._config.run.cycles + 1):
             tick = self._run_cycle(cycle, tick)
+        self._fail_together()
+
+    def _guard(self, work: Callable[[], None]) -> None:
+        """Do what only this rank does. If it fails, the others learn of it when the next step closes, instead of waiting for ever."""
+        if self._failure is None:
+            try:
+                work()
+            except Exception as error:
+                if not isinstance(error, OSError | MemoryError):  # these say all by themselves
+                    traceback.print_exc()
+                self._failure = f"rank {self._world.rank}: {type(error).__name__}: {error}"
+
+    def _fail_together(self) -> None:
+        """Raise RunFailed on all ranks if any has failed."""
+        first = next((one for one in self._world.share(self._failure) if one is not None), None)
+        if first is not None:
+            self._world.reductions.give_up()
+            self._world.finish()
+            raise RunFailed(first)
 
     def _run_cycle(self, cycle: int, tick: int) -> int:
         started = time.perf_counter()
@@ -105,18 +130,22 @@ class Host:
         # The first tick starts all live nodes; nothing is under way between cycles.
         ticks = 1
         self._doors.begin_tick(tick)
-        for node in self._standing():
-            self._handle(node, tick, CycleStarted(tick, cycle, learn))
-        self._train(tick)
+        self._guard(lambda: self._begin_cycle(tick, cycle, learn))
         closed = self._close(tick, end)
         while closed.tick < end:
             ticks += 1
-            self._run_tick(closed.tick, closed.inbox, closed.outcomes)
+            now = closed
+            self._guard(lambda: self._run_tick(*now))  # noqa: B023 - called at once
             closed = self._close(closed.tick, end)
         assert not closed.inbox and not closed.outcomes, f"messages under way after cycle {cycle}: {sorted(closed.inbox)}"
 
         self._end_cycle(cycle, ticks, started)
         return end
+
+    def _begin_cycle(self, tick: int, cycle: int, learn: bool) -> None:
+        for node in self._standing():
+            self._handle(node, tick, CycleStarted(tick, cycle, learn))
+        self._train(tick)
 
     def _cycle_ticks(self, learn: bool) -> int:
         return self._participants.overlay_ticks + 1 + (self._participants.round_ticks if learn else 0)
@@ -126,7 +155,10 @@ class Host:
 
     def _close(self, tick: int, end: int):
         wake = min((node.wake for node in self._standing()), default=end)
-        return self._world.close(tick, min(wake, end))
+        closed = self._world.close(tick, min(wake, end) if self._failure is None else FAILED)
+        if closed.tick == FAILED:
+            self._fail_together()
+        return closed
 
     # A tick.
 
@@ -239,14 +271,14 @@ class Host:
             self._recorder.fault(cycle, -1, node, "crash", "end of cycle")
         self._world.reductions.end_cycle()
         ended = time.perf_counter()
-        self._evaluate(cycle)
+        self._guard(lambda: self._evaluate(cycle))
         evaluated = time.perf_counter()
         self._report(cycle)
         self._account(evaluated - ended, time.perf_counter() - started + self.tail_s)
 
         # What follows is the harness's: it is booked in the next cycle, since this one's rows are handed over here.
         handing_over = time.perf_counter()
-        self._sink(*self._rows(cycle, ticks))
+        self._guard(lambda: self._sink(*self._rows(cycle, ticks)))
         # Ranks that had less to do wait here, not in the next cycle, where it would count as the algorithm's.
         self._world.meet()
         self.tail_s = time.perf_counter() - handing_over

@@ -9,10 +9,11 @@ The rule that surprises: nothing here is different for one process and for many.
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -21,10 +22,11 @@ import numpy as np
 
 from healmpi import allocator, provenance
 from healmpi.config import Config, ConfigError, to_toml
-from healmpi.host import Host, Progress
+from healmpi.host import Host, Progress, RunFailed
 from healmpi.learning import datasets, partition
 from healmpi.participants import Participants
 from healmpi.results import merge, preflight
+from healmpi.results.schema import ResultsError
 from healmpi.results.writer import PartWriter
 from healmpi.worlds.local import LocalWorld
 from healmpi.worlds.world import World, blocks
@@ -65,6 +67,18 @@ class Ranks:
         first = next((one for one in self.share(sentence) if one is not None), None)
         if first is not None:
             raise Refused(first)
+        return value
+
+    def fail_together(self, attempt: Callable[[], Any]) -> Any:
+        """The attempt's value. If the machine fails it on any rank: RunFailed on all of them."""
+        value, sentence = None, None
+        try:
+            value = attempt()
+        except (OSError, MemoryError, ResultsError) as error:
+            sentence = f"rank {self.rank}: {type(error).__name__}: {error}"
+        first = next((one for one in self.share(sentence) if one is not None), None)
+        if first is not None:
+            raise RunFailed(first)
         return value
 
 
@@ -117,26 +131,42 @@ def execute(
 ) -> Path | None:
     """Run it. started: called once nothing can be refused any more; watch: after each cycle, on rank 0.
 
-    Returns the finished file on rank 0, None elsewhere. Raises Refused, StepTimeout, OSError.
+    Returns the finished file on rank 0, None elsewhere. Raises Refused; RunFailed on all ranks, which can go on to another
+    run; StepTimeout.
     """
     config = prepared.config
     size = prepared.learner.size if prepared.learner else 0
     lock = ranks.refuse_together(lambda: _claim_output(ranks, out, force, preflight.estimate_bytes(config, ranks.size, size)))
-    run_id = ranks.share(secrets.token_hex(8))[0]
-    started()
-    world = ranks.world(config.run.nodes, size, config.limits.step_timeout_s)
+    with contextlib.closing(lock) if lock else contextlib.nullcontext():
+        run_id = ranks.share(secrets.token_hex(8))[0]
+        started()
+        _run(prepared, ranks, out, run_id, watch)
+        # All parts are complete from here on.
+        return ranks.fail_together(lambda: merge.merge(out, remove_parts=True, force=force) if ranks.rank == 0 else None)
+
+
+def _run(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, watch: Callable[[Progress], None]) -> None:
+    """All cycles; leaves this rank's finished part."""
+    config = prepared.config
     participants = Participants(config)
-    writer = _part_writer(prepared, ranks, out, run_id, participants.view_width)
-    begun = time.perf_counter()
-    host = Host(config, participants, world, prepared.nodes, prepared.learner, writer.append, watch)
-    host.run()
-    host.finish()
-    _finish_part(prepared, writer, host, world, begun)
-    ranks.share(None)  # all parts are complete from here on
-    if ranks.rank != 0:
-        return None
-    with lock:
-        return merge.merge(out, remove_parts=True, force=force)
+    writer = ranks.fail_together(lambda: _part_writer(prepared, ranks, out, run_id, participants.view_width))
+    with _closing(writer):
+        world = ranks.world(config.run.nodes, prepared.learner.size if prepared.learner else 0, config.limits.step_timeout_s)
+        begun = time.perf_counter()
+        host = Host(config, participants, world, prepared.nodes, prepared.learner, writer.append, watch)
+        host.run()
+        host.finish()
+        ranks.fail_together(lambda: _finish_part(prepared, writer, host, world, begun))
+
+
+@contextlib.contextmanager
+def _closing(writer: PartWriter) -> Iterator[None]:
+    """Close the part of a run that has failed, too; that of a good one is closed by now, and its errors were heard."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            writer.close()
 
 
 def _claim_output(ranks: Ranks, out: Path, force: bool, needed: int) -> IO[str] | None:

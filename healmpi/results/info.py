@@ -40,6 +40,11 @@ def conclusion(path: Path) -> tuple[list[str], list[FigureOfMerit]]:
     return _read(path, lambda file: (_stored_reasons(file), _stored_figures(file)))
 
 
+def identity(path: Path) -> tuple[bool, str]:
+    """Whether the run is complete, and the hash of its configuration. Raises ResultsError."""
+    return _read(path, lambda file: (bool(file.attrs["complete"]), str(file["config"].attrs["hash"])))
+
+
 def _read(path: Path, work: Callable[[h5py.File], Value]) -> Value:
     path = Path(path)
     with open_results(path) as file:

@@ -12,7 +12,7 @@ import numpy as np
 from healmpi.algorithms.averaging import mean_in_order
 from healmpi.messages import Message
 from healmpi.worlds.reductions import Reduction, Reductions
-from healmpi.worlds.world import Closed, Facts, Seconds, by_source
+from healmpi.worlds.world import FAILED, Closed, Facts, Seconds, by_source
 
 
 class LocalBackend:
@@ -59,7 +59,7 @@ class LocalWorld:
     def close(self, tick: int, wake: int) -> Closed:
         self.reductions.begin_close()
         under_way = bool(self._inbox) or self.reductions.busy()
-        following = tick + 1 if under_way else wake
+        following = tick + 1 if under_way and wake != FAILED else wake
         outcomes = self.reductions.end_close(following, ())
         inbox = {target: by_source(messages) for target, messages in self._inbox.items()}
         self._inbox = {}

@@ -32,7 +32,7 @@ from healmpi.messages import Message  # noqa: E402
 from healmpi.worlds.hub_group import HubGroupBackend  # noqa: E402
 from healmpi.worlds.reductions import Notice, Reductions  # noqa: E402
 from healmpi.worlds.wire import decode, encode, header  # noqa: E402
-from healmpi.worlds.world import Closed, Facts, Seconds, StepTimeout, blocks, by_source  # noqa: E402
+from healmpi.worlds.world import FAILED, Closed, Facts, Seconds, StepTimeout, blocks, by_source  # noqa: E402
 
 NOTICE = 255
 """Kind of the harness's own message in a step: a rank's notice on a reduction. Never counted as protocol traffic."""
@@ -119,7 +119,7 @@ class MpiWorld:
         under_way = self._sent_any or bool(self._held) or self.reductions.busy()
         self.seconds.messaging += time.perf_counter() - started
 
-        following = self._agree(last, tick + 1 if under_way else wake)
+        following = self._agree(last, tick + 1 if under_way and wake != FAILED else wake)
 
         started = time.perf_counter()
         # These end: the consensus says that every message has been matched, and its receiver is taking it in.

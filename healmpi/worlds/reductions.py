@@ -171,6 +171,12 @@ class Reductions:
             outcomes += [(node, event) for node in reduction.hosted]
         return sorted(outcomes, key=lambda pair: pair[0])
 
+    def give_up(self) -> None:
+        """The run ends in the middle of a cycle, on all ranks in the same step: nothing that is open is completed."""
+        for epoch in sorted(self._open):
+            self._backend.abandon(self._open[epoch])
+        self._open.clear()
+
     def end_cycle(self) -> None:
         """A cycle is over: no reduction is open."""
         assert not self._open, f"reductions still open at the end of a cycle: {sorted(self._open)}"

@@ -21,6 +21,10 @@ class StepTimeout(RuntimeError):
     """The other ranks did not close a step within limits.step_timeout_s."""
 
 
+FAILED = -1
+"""Proposed as the next tick by a rank on which something has gone wrong: it wins on all ranks, in the same step."""
+
+
 class Closed(NamedTuple):
     """The end of a tick: the next one, what arrives in it by target (ascending source), and what became of reductions."""
 
@@ -67,7 +71,7 @@ class World(Protocol):
         """Hand over a message; it arrives in the next tick."""
 
     def close(self, tick: int, wake: int) -> Closed:
-        """End the tick on all ranks. wake: the earliest tick in which a node of this rank must act. Raises StepTimeout."""
+        """End the tick on all ranks. wake: the earliest tick in which a node of this rank must act, or FAILED. Raises StepTimeout."""
 
     def meet(self) -> None:
         """Wait until all ranks are here, leaving the core to those that still work. Raises StepTimeout."""
