@@ -183,8 +183,8 @@ def _exclusions(table: dict[str, Any], axes: Sequence[_Axis]) -> list[dict[str, 
         for axis, names in rules[-1].items():
             for name in names:
                 if name not in labels.get(axis, []):
-                    known = ", ".join(labels[axis]) if axis in labels else f"the axes are {', '.join(labels)}"
-                    raise ConfigError(f"exclude.{axis}", name, f"a value of that axis: {known}")
+                    known = f"one of {', '.join(labels[axis])}" if axis in labels else f"an axis; the axes are {', '.join(labels)}"
+                    raise ConfigError(f"exclude.{axis}", name, known)
     return rules
 
 
