@@ -1,6 +1,7 @@
 """The command line: `healmpi run | suite | info | merge`.
 
-Exit codes: 0 valid, 1 a fault of healmpi or of the machine, 2 usage, 3 the run ended and is not valid. Under mpirun rank 0
+Exit codes: 0 valid, 1 a fault of healmpi or of the machine, 2 usage, 3 the run ended and is not valid, 75 stopped before its
+end with its state saved (EX_TEMPFAIL: the same again later goes on). Under mpirun rank 0
 alone speaks. The rule that surprises: MPI is touched only by `run`, and only when a launcher has started this process.
 """
 
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import healmpi
+from healmpi import stopping
 from healmpi import suite as suites
 from healmpi.config import Config, ConfigError, to_toml
 
-VALID, FAULT, USAGE, INVALID = 0, 1, 2, 3
+VALID, FAULT, USAGE, INVALID, STOPPED = 0, 1, 2, 3, 75
 
 LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
 LAUNCHER_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
@@ -38,7 +40,8 @@ faults from the command line:
   --set faults.crash_hubs=all --set faults.crash_cycle=10 --set faults.crash_point=in_reduction
   --set 'faults.plan=[{cycle=5, nodes=[1, 2]}, {kind="churn", cycle=8, last_cycle=12, fraction=0.1}]'
 
-exit codes: 0 valid, 1 healmpi or the machine failed, 2 usage, 3 the run has ended and is not valid
+exit codes: 0 valid, 1 healmpi or the machine failed, 2 usage, 3 the run has ended and is not valid,
+75 stopped with its state saved: the same command with --resume goes on
 """
 
 
@@ -50,7 +53,7 @@ the same command goes on with a suite that was stopped. One that fails does not 
   healmpi suite A --list
   healmpi suite A --only 'spambase-heal-*' -o out/A
 
-exit codes: 0 all valid, 1 one has failed, 2 usage, 3 one has ended and is not valid
+exit codes: 0 all valid, 1 one has failed, 2 usage, 3 one has ended and is not valid, 75 stopped: the same command goes on
 """
 
 
@@ -104,6 +107,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     run.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="where the results go; needed, but for --dry-run")
     run.add_argument("--force", action="store_true", help="replace an existing file, discard the parts of a killed run")
+    run.add_argument("--resume", action="store_true", help="go on from the checkpoint of a stopped run; without one: from the start")
+    _add_limits(run, "OUT.h5.stop")
     run.add_argument("--dry-run", action="store_true", help="print the resolved configuration and its hash, run nothing")
     run.add_argument("--world", choices=("auto", "local", "mpi"), default="auto", help="auto: mpi when a launcher started this process")
     run.set_defaults(command=_run)
@@ -124,6 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     suite.add_argument("--force", action="store_true", help="replace files of the same name with another configuration")
     suite.add_argument("--world", choices=("auto", "local", "mpi"), default="auto", help="auto: mpi when a launcher started this process")
+    _add_limits(suite, "FOLDER/STOP")
     suite.set_defaults(command=_suite)
 
     info = commands.add_parser("info", help="what a results file says")
@@ -139,6 +145,23 @@ def _parser() -> argparse.ArgumentParser:
     merge.add_argument("--force", action="store_true", help="replace an existing file")
     merge.set_defaults(command=_merge)
     return parser
+
+
+def _add_limits(parser: argparse.ArgumentParser, file: str) -> None:
+    parser.add_argument(
+        "--time-limit", metavar="TIME",
+        help="stop before so much time has passed: seconds, 30m, 2h, HH:MM:SS. The end of a Slurm job (SLURM_JOB_END_TIME) counts as "
+        f"well, and a file {file} stops at the next cycle. The state is saved, the exit code is 75",
+    )  # fmt: skip
+    parser.add_argument(
+        "--checkpoint-every", type=int, default=0, metavar="CYCLES", help="also save the state every so many cycles, against a kill"
+    )
+
+
+def _limits(options: argparse.Namespace) -> stopping.Limits:
+    if options.checkpoint_every < 0:
+        raise ConfigError("--checkpoint-every", options.checkpoint_every, "at least 0 (0: only when stopping)")
+    return stopping.Limits(stopping.deadline(options.time_limit, dict(os.environ)), options.checkpoint_every)
 
 
 def _complain(error: Exception) -> int:
@@ -205,19 +228,27 @@ def _run_on(mpi, options: argparse.Namespace) -> int:
     ranks = run.Ranks(rank, size, mpi)
     try:
         ranks.refuse_together(lambda: _check_launch(ranks))
+        limits = ranks.refuse_together(lambda: _limits(options))
         config = ranks.refuse_together(lambda: _config(options, size))
         if not options.dry_run:
             ranks.refuse_together(lambda: _check_out(options))
+            if options.resume and ranks.share(_is_done(options.out, config))[0]:
+                return _conclude(options.out) if rank == 0 else VALID
         prepared = run.prepare(config, ranks)
         if options.dry_run:
             return _show(config, rank)
-        return _start(run, prepared, ranks, options)
+        manner = run.Manner(options.force, options.resume, limits.with_files(suites.stop_path(options.out)))
+        return _start(run, prepared, ranks, options, manner)
     except run.Refused as error:
         return _complain(error) if rank == 0 else USAGE
     except run.RunFailed as error:
         if rank == 0:
             _say(f"the run has failed: {error}")
         return FAULT
+    except stopping.Stopped as stop:
+        if rank == 0:
+            _say(f"stopped {stop}. The state is saved: the same command with --resume goes on")
+        return STOPPED
 
 
 def _config(options: argparse.Namespace, size: int) -> Config:
@@ -229,7 +260,19 @@ def _check_out(options: argparse.Namespace) -> None:
 
     if options.out is None:
         raise ConfigError("-o", "", "the results file must be named, for example -o out.h5")
-    preflight.check_output(options.out, options.force, 0)
+    # With --resume what is there is looked at again, once more is known.
+    preflight.check_output(options.out, options.force or options.resume, 0)
+
+
+def _is_done(out: Path, config: Config) -> bool:
+    """Whether OUT holds this very run, whole."""
+    from healmpi.results import info
+    from healmpi.results.schema import ResultsError
+
+    try:
+        return out.exists() and info.identity(out) == (True, config.hash())
+    except ResultsError:
+        return False
 
 
 def _check_launch(ranks) -> None:
@@ -247,10 +290,12 @@ def _show(config: Config, rank: int) -> int:
     return VALID
 
 
-def _start(run, prepared, ranks, options: argparse.Namespace) -> int:
+def _start(run, prepared, ranks, options: argparse.Namespace, manner) -> int:
     bar = _Bar(prepared.config, ranks, options.out)
-    done = run.execute(prepared, ranks, options.out, options.force, bar.watch, bar.start)
-    bar.close()
+    try:
+        done = run.execute(prepared, ranks, options.out, bar.watch, manner, bar.start)
+    finally:
+        bar.close()
     code = _conclude(done) if ranks.rank == 0 else VALID
     return ranks.share(code)[0]
 
@@ -281,7 +326,7 @@ class _Bar:
         self._config, self._ranks, self._out = config, ranks, out
         self._bar = None
 
-    def start(self) -> None:
+    def start(self, done: int) -> None:
         if self._ranks.rank != 0:
             return
         from tqdm import tqdm
@@ -289,7 +334,9 @@ class _Bar:
         print(self._opening(), flush=True)
         print(f"results: {self._out} (until the end {self._out}.parts; after a kill: healmpi merge {self._out})", flush=True)
         total = self._config.run.cycles + self._config.run.warmup_cycles
-        self._bar = tqdm(total=total, unit="cycle", dynamic_ncols=True, file=sys.stderr)
+        if done:
+            print(f"going on after {done} of {total} cycles", flush=True)
+        self._bar = tqdm(total=total, initial=done, unit="cycle", dynamic_ncols=True, file=sys.stderr)
 
     def _opening(self) -> str:
         config, size = self._config, self._ranks.size
@@ -353,10 +400,15 @@ def _suite_on(mpi, options: argparse.Namespace) -> int:
     ranks = run.Ranks(rank, size, mpi)
     try:
         ranks.refuse_together(lambda: _check_launch(ranks))
+        limits = ranks.refuse_together(lambda: _limits(options))
         suite = ranks.refuse_together(lambda: _checked_suite(options, size))
-        outcomes = suites.run(suite, ranks, options.out, options.force)
+        outcomes = suites.run(suite, ranks, options.out, options.force, limits)
     except run.Refused as error:
         return _complain(error) if rank == 0 else USAGE
+    except stopping.Stopped as stop:
+        if rank == 0:
+            _say(f"stopped {stop}. The same command goes on")
+        return STOPPED
     return ranks.share(_conclude_suite(outcomes, options.out) if rank == 0 else VALID)[0]
 
 

@@ -14,7 +14,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from healmpi.node import NEVER, Action, CycleStarted, EnterGroup, GroupAveraged,
 from healmpi.participants import Participants
 from healmpi.recorder import EVALUATION, HARNESS, MESSAGING, WAIT, Recorder
 from healmpi.results.writer import CycleRows, FaultRow, GroupRow
+from healmpi.stopping import GO_ON, STOP, Stopped, Stopper
 from healmpi.worlds.faults import Doors, Plan, State, Strike
 from healmpi.worlds.world import FAILED, World
 
@@ -53,6 +54,14 @@ class RunFailed(RuntimeError):
     """Something went wrong in a run on some rank. Raised on all ranks, which are at rest: another run can follow."""
 
 
+class Keeper(Protocol):
+    """Saves the run's state. stopper: the first rank's judgement of when. save: on all ranks together; raises RunFailed."""
+
+    stopper: Stopper
+
+    def save(self, step: int, cycle: int, state: dict[str, Any]) -> None: ...
+
+
 Sink = Callable[[CycleRows, list[GroupRow], list[FaultRow]], None]
 
 
@@ -65,7 +74,7 @@ class Host:
 
     def __init__(
         self, config: Config, participants: Participants, world: World, nodes: range, learner: Learner | None, sink: Sink,
-        watch: Callable[[Progress], None],
+        watch: Callable[[Progress], None], keeper: Keeper | None = None,
     ):  # fmt: skip
         self._config, self._world, self._learner, self._sink, self._watch = config, world, learner, sink, watch
         self._hosted = nodes
@@ -73,13 +82,15 @@ class Host:
         self._participants = participants
         self._recorder = Recorder(nodes, self._participants.view_width)
         self._doors = Doors(world.reductions, config.run.seed, self._recorder.traffic.shut_out, self._silenced)
-        self._first_cycle = self._cycle = 1 - config.run.warmup_cycles
+        self._first_cycle = self._next_cycle = self._cycle = 1 - config.run.warmup_cycles
         self._incarnation = [0] * config.run.nodes
         self._live = set(range(config.run.nodes))  # all nodes of the run: every rank knows the plan
         self._doomed: set[int] = set()  # those that fall silent inside this cycle
         everybody = range(config.run.nodes)
         self._nodes = {node: self._make(node, everybody, learner.initial(node) if learner else None) for node in nodes}
         self._jobs: list[TrainJob] = []
+        self._keeper = keeper
+        self._tick = 0  # in which the next cycle starts
         self._failure: str | None = None  # what went wrong on this rank
         self.complaints: list[str] = []
         self.tail_s = 0.0  # seconds spent after the last cycle's rows were made
@@ -97,10 +108,49 @@ class Host:
 
     def run(self) -> None:
         """All cycles, from the first warm-up cycle to the last. Raises RunFailed, StepTimeout."""
-        tick = 0
-        for cycle in range(self._first_cycle, self._config.run.cycles + 1):
-            tick = self._run_cycle(cycle, tick)
+        for cycle in range(self._next_cycle, self._config.run.cycles + 1):
+            self._tick = self._run_cycle(cycle, self._tick)
+            self._keep(cycle)
         self._fail_together()
+
+    # Checkpoints.
+
+    def _keep(self, cycle: int) -> None:
+        """Meet all ranks; save the state, and stop, if the first rank says so."""
+        keeper = self._keeper
+        started = time.perf_counter()
+        # Ranks that had less to do wait here, not in the next cycle, where it would count as the algorithm's.
+        word = self._world.meet(keeper.stopper.word(cycle) if keeper and self._world.rank == 0 else GO_ON)
+        if word != GO_ON:
+            # A rank that has failed has no state worth keeping.
+            self._fail_together()
+            try:
+                keeper.save(cycle - self._first_cycle + 1, cycle, self._state())
+            except RunFailed:
+                self._world.finish()
+                raise
+            if word == STOP:
+                reason = self._world.share(keeper.stopper.reason)[0]
+                self._world.finish()
+                raise Stopped(f"after cycle {cycle}: {reason}")
+        self.tail_s += time.perf_counter() - started
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "tick": self._tick, "incarnation": self._incarnation, "live": self._live, "doomed": self._doomed, "nodes": self._nodes,
+            "doors": self._doors.state(), "complaints": self.complaints, "learner": self._learner.state() if self._learner else {},
+            "counts": self._world.facts.counts,
+        }  # fmt: skip
+
+    def resume(self, cycle: int, state: dict[str, Any]) -> None:
+        """Go on after this cycle, with the state that was saved then."""
+        self._next_cycle = cycle + 1
+        self._tick, self._incarnation, self._live, self._doomed = (state[name] for name in ("tick", "incarnation", "live", "doomed"))
+        self._nodes, self.complaints = state["nodes"], state["complaints"]
+        self._doors.restore(state["doors"])
+        if self._learner:
+            self._learner.restore(state["learner"])
+        self._world.resume(state["counts"])
 
     def _guard(self, work: Callable[[], None]) -> None:
         """Do what only this rank does. If it fails, the others learn of it when the next step closes, instead of waiting for ever."""
@@ -212,7 +262,7 @@ class Host:
         """Carry out what the plan has for the start of this cycle; arm what it has for later in it."""
         self._live -= self._doomed
         self._doomed = set()
-        plan, state = self._plan, self._state(cycle)
+        plan, state = self._plan, self._surroundings(cycle)
         strikes = plan.strike(cycle, state)
         self._doors.loss = plan.loss(cycle)
         if self._hosted.start == 0:
@@ -226,7 +276,7 @@ class Host:
             if strike.kind == "churn":
                 self._replace(strike.node, tick)
 
-    def _state(self, cycle: int) -> State:
+    def _surroundings(self, cycle: int) -> State:
         """What the plan needs to know of the whole run in this cycle; the same on all ranks."""
         hubs: list[int] = []
         if self._plan.needs_hubs(cycle):
@@ -279,8 +329,6 @@ class Host:
         # What follows is the harness's: it is booked in the next cycle, since this one's rows are handed over here.
         handing_over = time.perf_counter()
         self._guard(lambda: self._sink(*self._rows(cycle, ticks)))
-        # Ranks that had less to do wait here, not in the next cycle, where it would count as the algorithm's.
-        self._world.meet()
         self.tail_s = time.perf_counter() - handing_over
 
     def _evaluate(self, cycle: int) -> None:

@@ -14,13 +14,14 @@ import secrets
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from healmpi import allocator, provenance
+import healmpi
+from healmpi import allocator, checkpoint, provenance
 from healmpi.config import Config, ConfigError, to_toml
 from healmpi.host import Host, Progress, RunFailed
 from healmpi.learning import datasets, partition
@@ -28,6 +29,7 @@ from healmpi.participants import Participants
 from healmpi.results import merge, preflight
 from healmpi.results.schema import ResultsError
 from healmpi.results.writer import PartWriter
+from healmpi.stopping import Limits, Stopper
 from healmpi.worlds.local import LocalWorld
 from healmpi.worlds.world import World, blocks
 
@@ -126,37 +128,103 @@ def _check_same_model(config: Config, rank: int, mine: tuple[int, int], first: t
         raise ConfigError("model.factory", config.model.factory, allowed)
 
 
-def execute(
-    prepared: Prepared, ranks: Ranks, out: Path, force: bool, watch: Callable[[Progress], None], started: Callable[[], None] = lambda: None
-) -> Path | None:
-    """Run it. started: called once nothing can be refused any more; watch: after each cycle, on rank 0.
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a run is carried out; nothing of it changes a result.
 
-    Returns the finished file on rank 0, None elsewhere. Raises Refused; RunFailed on all ranks, which can go on to another
-    run; StepTimeout.
+    force: replace what is there. resume: go on from a checkpoint, if there is one. limits: when to stop and to save.
     """
-    config = prepared.config
+
+    force: bool = False
+    resume: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+class _Claim(NamedTuple):
+    """What rank 0 holds and knows before the run starts. lock: elsewhere None. index: the checkpoint to go on from."""
+
+    lock: IO[str] | None
+    index: checkpoint.Index | None
+
+
+def execute(
+    prepared: Prepared,
+    ranks: Ranks,
+    out: Path,
+    watch: Callable[[Progress], None],
+    manner: Manner | None = None,
+    started: Callable[[int], None] = lambda done: None,
+) -> Path | None:
+    """Run it. started: called with the cycles that are done, once nothing can be refused any more; watch: after each cycle, on rank 0.
+
+    Returns the finished file on rank 0, None elsewhere. Raises Refused; RunFailed and Stopped on all ranks, which can go on to
+    another run; StepTimeout.
+    """
+    config, manner = prepared.config, manner or Manner()
     size = prepared.learner.size if prepared.learner else 0
-    lock = ranks.refuse_together(lambda: _claim_output(ranks, out, force, preflight.estimate_bytes(config, ranks.size, size)))
-    with contextlib.closing(lock) if lock else contextlib.nullcontext():
-        run_id = ranks.share(secrets.token_hex(8))[0]
-        started()
-        _run(prepared, ranks, out, run_id, watch)
+    needed = preflight.estimate_bytes(config, ranks.size, size)
+    claim = ranks.refuse_together(lambda: _claim_output(config, ranks, out, manner, needed))
+    with contextlib.closing(claim.lock) if claim.lock else contextlib.nullcontext():
+        index = ranks.share(claim.index)[0]
+        saved = ranks.refuse_together(lambda: checkpoint.read_state(out, index, ranks.rank)) if index else None
+        run_id = index.run_id if index else ranks.share(secrets.token_hex(8))[0]
+        started(index.step if index else 0)
+        _run(prepared, ranks, out, run_id, watch, manner, saved)
         # All parts are complete from here on.
-        return ranks.fail_together(lambda: merge.merge(out, remove_parts=True, force=force) if ranks.rank == 0 else None)
+        return ranks.fail_together(lambda: merge.merge(out, remove_parts=True, force=manner.force) if ranks.rank == 0 else None)
 
 
-def _run(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, watch: Callable[[Progress], None]) -> None:
-    """All cycles; leaves this rank's finished part."""
+def _run(
+    prepared: Prepared, ranks: Ranks, out: Path, run_id: str, watch: Callable[[Progress], None], manner: Manner, saved: dict | None
+) -> None:
+    """All cycles, or those that are left; leaves this rank's finished part."""
     config = prepared.config
     participants = Participants(config)
-    writer = ranks.fail_together(lambda: _part_writer(prepared, ranks, out, run_id, participants.view_width))
+    writer = ranks.fail_together(lambda: _part_writer(prepared, ranks, out, run_id, participants.view_width, saved))
     with _closing(writer):
         world = ranks.world(config.run.nodes, prepared.learner.size if prepared.learner else 0, config.limits.step_timeout_s)
-        begun = time.perf_counter()
-        host = Host(config, participants, world, prepared.nodes, prepared.learner, writer.append, watch)
+        keeper = _Keeper(ranks, out, writer, manner.limits, config, run_id, saved)
+        host = Host(config, participants, world, prepared.nodes, prepared.learner, writer.append, watch, keeper)
+        if saved is not None:
+            host.resume(saved["cycle"], saved["host"])
+            world.facts.add("resumed")
         host.run()
         host.finish()
-        ranks.fail_together(lambda: _finish_part(prepared, writer, host, world, begun))
+        ranks.fail_together(lambda: _finish_part(prepared, writer, host, world, keeper))
+
+
+class _Keeper:
+    """Saves a run's state on all ranks. Wall times go on from those of the checkpoint that the run came from."""
+
+    def __init__(
+        self, ranks: Ranks, out: Path, writer: PartWriter, limits: Limits, config: Config, run_id: str, saved: dict[str, Any] | None
+    ):
+        self._ranks, self._out, self._writer = ranks, out, writer
+        self._config_hash, self._run_id = config.hash(), run_id
+        self._begun = time.perf_counter()
+        self.startup_s = self._begun - STARTED
+        self._wall_s, self._saving_s = (saved["wall_s"], saved["saving_s"]) if saved else (0.0, 0.0)
+        self.stopper = Stopper(limits, config.run.cycles)
+
+    def seconds(self) -> dict[str, float]:
+        """Wall times for the record."""
+        return {"startup_s": self.startup_s, "wall_s": self._wall_s + time.perf_counter() - self._begun, "checkpoint_s": self._saving_s}
+
+    def save(self, step: int, cycle: int, state: dict[str, Any]) -> None:
+        started = time.perf_counter()
+        ranks, out = self._ranks, self._out
+        index = checkpoint.Index(step, cycle, ranks.size, self._config_hash, self._run_id, healmpi.__version__)
+        ranks.fail_together(lambda: self._write(step, cycle, state))
+        ranks.fail_together(lambda: checkpoint.commit(out, index) if ranks.rank == 0 else None)
+        took_s = time.perf_counter() - started
+        self._saving_s += took_s
+        self.stopper.saved(took_s)
+
+    def _write(self, step: int, cycle: int, state: dict[str, Any]) -> None:
+        # The rows go first: a state must never promise more of them than are on disk.
+        rows, known = self._writer.progress(), self.seconds()
+        whole = {"cycle": cycle, "host": state, "rows": rows, "wall_s": known["wall_s"], "saving_s": known["checkpoint_s"]}
+        checkpoint.write_state(self._out, step, self._ranks.rank, whole)
 
 
 @contextlib.contextmanager
@@ -169,17 +237,28 @@ def _closing(writer: PartWriter) -> Iterator[None]:
             writer.close()
 
 
-def _claim_output(ranks: Ranks, out: Path, force: bool, needed: int) -> IO[str] | None:
-    """On rank 0: an empty, locked folder for the parts. Raises ConfigError."""
+def _claim_output(config: Config, ranks: Ranks, out: Path, manner: Manner, needed: int) -> _Claim:
+    """On rank 0: a locked folder for the parts, empty or with a checkpoint to go on from. Raises ConfigError."""
     if ranks.rank != 0:
-        return None
-    preflight.check_output(out, force, needed)
-    preflight.prepare_parts(out, force)
-    return preflight.hold_parts(out)
+        return _Claim(None, None)
+    index = None
+    discard = manner.force
+    if manner.resume and not manner.force:
+        index = checkpoint.find(out)
+        if index is not None:
+            checkpoint.check(index, out, config_hash=config.hash(), ranks=ranks.size, healmpi=healmpi.__version__)
+        # Without a checkpoint the same run starts again, and writes the same rows again.
+        discard = index is None and merge.hash_of_parts(out) == config.hash()
+    preflight.check_output(out, manner.force, needed, leftovers=discard or index is not None)
+    if index is None:
+        preflight.prepare_parts(out, discard)
+    return _Claim(preflight.hold_parts(out), index)
 
 
-def _part_writer(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, width: int) -> PartWriter:
-    config = prepared.config
+def _part_writer(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, width: int, saved: dict | None) -> PartWriter:
+    config, path = prepared.config, preflight.part_path(out, ranks.rank)
+    if saved is not None:
+        return PartWriter.reopen(path, prepared.nodes, config.results.flush_every, saved["rows"], saved["cycle"])
     facts = provenance.collect(
         world="local" if ranks.mpi is None else "mpi",
         ranks=ranks.size,
@@ -189,16 +268,16 @@ def _part_writer(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, width
     )
     mine = [prepared.parts[node] for node in prepared.nodes] if prepared.parts else None
     return PartWriter(
-        preflight.part_path(out, ranks.rank), rank=ranks.rank, ranks=ranks.size, nodes=list(prepared.nodes), total_nodes=config.run.nodes,
+        path, rank=ranks.rank, ranks=ranks.size, nodes=list(prepared.nodes), total_nodes=config.run.nodes,
         config_json=config.to_json(), config_toml=to_toml(config), config_hash=config.hash(), view_size=width,
         hub_count=config.hubs_wanted, flush_every=config.results.flush_every, provenance=facts, run_id=run_id,
         partition=None if mine is None else (mine, prepared.label_counts[prepared.nodes.start : prepared.nodes.stop]),
     )  # fmt: skip
 
 
-def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, world: World, begun: float) -> None:
+def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, world: World, keeper: _Keeper) -> None:
     facts = provenance.of_rank(prepared.config.learner.threads) | world.facts.counts
-    facts |= {"startup_s": begun - STARTED, "wall_s": time.perf_counter() - begun, "tail_s": host.tail_s}
+    facts |= keeper.seconds() | {"tail_s": host.tail_s}
     writer.finish(
         model_digests=host.digests(),
         models=host.models() if prepared.config.results.save_models else None,

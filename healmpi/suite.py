@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 
 from healmpi.config import Config, ConfigError, override
 from healmpi.presets import PRESETS
+from healmpi.stopping import Limits, Stopped, first_reason
 
 SHIPPED = resources.files("healmpi") / "suites"
 
@@ -215,6 +216,15 @@ def _experiment(base: Any, values: Sequence[_Value], labels: dict[str, str], axe
 
 # What is there already.
 
+STOP_FILE = "STOP"
+"""A file of this name in the folder of the results ends the suite."""
+
+
+def stop_path(out: Path) -> Path:
+    """A file of this name ends the run that writes OUT."""
+    return out.with_name(out.name + ".stop")
+
+
 OPEN, DONE, OTHER = "open", "done", "other"
 
 
@@ -249,18 +259,23 @@ class Outcome:
     failure: str | None = None
 
 
-def run(suite: Suite, ranks, folder: Path, force: bool) -> list[Outcome]:
+def run(suite: Suite, ranks, folder: Path, force: bool, limits: Limits) -> list[Outcome]:
     """Run what is not done. Returns an outcome for each experiment of the suite, on all ranks.
 
-    force: replace files of other configurations. Raises Refused (a file is in the way, the folder cannot be made), StepTimeout.
+    force: replace files of other configurations. limits: when to stop and to save. Raises Refused (a file is in the way, the
+    folder cannot be made), Stopped, StepTimeout.
     """
     states = ranks.share(ranks.refuse_together(lambda: _claim(suite, folder, force) if ranks.rank == 0 else None))[0]
     todo = [one for one, state in zip(suite.experiments, states, strict=True) if state != DONE]
     outcomes = {one.name: Outcome(one) for one in suite.experiments}
     with _Bar(suite, todo, ranks.rank == 0) as bar:
         for experiment in todo:
+            files = (folder / STOP_FILE, stop_path(result_path(experiment, folder)))
+            reason = ranks.share(first_reason(files, limits))[0]
+            if reason:
+                raise Stopped(f"before {experiment.name}: {reason}")
             bar.begin(experiment)
-            failure = _run_one(experiment, ranks, folder, bar)
+            failure = _run_one(experiment, ranks, folder, bar, force, limits.with_files(*files))
             outcomes[experiment.name].failure = failure
             bar.end(experiment, failure)
     return list(outcomes.values())
@@ -281,14 +296,15 @@ def _claim(suite: Suite, folder: Path, force: bool) -> list[str]:
     return states
 
 
-def _run_one(experiment: Experiment, ranks, folder: Path, bar: _Bar) -> str | None:
-    """Why it failed, or None."""
+def _run_one(experiment: Experiment, ranks, folder: Path, bar: _Bar, force: bool, limits: Limits) -> str | None:
+    """Why it failed, or None. Raises Stopped."""
     from healmpi import run as one_run
 
     try:
         prepared = one_run.prepare(experiment.config, ranks)
-        # What a killed suite left of this experiment goes: it starts again.
-        one_run.execute(prepared, ranks, result_path(experiment, folder), True, bar.watch)
+        # What a stopped suite left of this experiment goes on from its checkpoint; without one it starts again.
+        manner = one_run.Manner(force, True, limits)
+        one_run.execute(prepared, ranks, result_path(experiment, folder), bar.watch, manner, bar.go_on)
     except (one_run.Refused, one_run.RunFailed) as error:
         return str(error)
     return None
@@ -337,6 +353,12 @@ class _Bar:
             config = experiment.config
             self._step, self._shown = cost(config) / (config.run.cycles + config.run.warmup_cycles), 0.0
             self._bar.set_description_str(f"{self._number}/{len(self._todo)} {experiment.name}")
+
+    def go_on(self, cycles: int) -> None:
+        """So many cycles are done already."""
+        if self._bar is not None:
+            self._bar.update(cycles * self._step)
+            self._shown += cycles * self._step
 
     def watch(self, progress) -> None:
         """After each cycle."""

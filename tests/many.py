@@ -18,7 +18,7 @@ def main() -> None:
     ranks = run.Ranks(*mpi.place(), mpi)
     for number, overrides in enumerate(jobs):
         prepared = run.prepare(Config.load(None, overrides).resolve(ranks.size), ranks)
-        run.execute(prepared, ranks, folder / f"{number}.h5", False, lambda progress: None)
+        run.execute(prepared, ranks, folder / f"{number}.h5", lambda progress: None)
     print(f"rank {ranks.rank} has finished {len(jobs)} runs", flush=True)
 
 

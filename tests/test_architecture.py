@@ -12,7 +12,7 @@ ROOT = Path(healmpi.__file__).parent
 LAYERS = [  # from the top; a module may import from its own layer and from those below
     {"cli", "__main__", "suite"},
     {"run"},
-    {"host", "participants", "recorder", "audit", "provenance", "allocator"},
+    {"host", "participants", "recorder", "audit", "provenance", "allocator", "checkpoint", "stopping"},
     {"worlds", "learning", "results"},
     {"algorithms", "overlay"},
     {"node"},

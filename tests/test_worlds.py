@@ -90,7 +90,7 @@ def local(tmp_path_factory) -> list[dict]:
     found = []
     for number, overrides in enumerate(IDENTITY + DRAWN):
         path = run.execute(
-            run.prepare(Config.load(None, overrides).resolve(), ranks), ranks, folder / f"{number}.h5", False, lambda progress: None
+            run.prepare(Config.load(None, overrides).resolve(), ranks), ranks, folder / f"{number}.h5", lambda progress: None
         )
         found.append(tables(path))
     return found

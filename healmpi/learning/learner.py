@@ -75,6 +75,20 @@ class Learner:
         """Drop the node's optimizer state, if any."""
         self._states.pop(node, None)
 
+    def state(self) -> dict[int, tuple[int, dict[str, Any]]]:
+        """Node -> incarnation and optimizer state, as arrays: all that lasts from cycle to cycle."""
+        return {
+            node: (incarnation, {name: one.numpy() if isinstance(one, torch.Tensor) else one for name, one in state.items()})
+            for node, (incarnation, state) in self._states.items()
+        }
+
+    def restore(self, states: Mapping[int, tuple[int, dict[str, Any]]]) -> None:
+        """What `state` gave. The arrays are taken over."""
+        self._states = {
+            node: (incarnation, {name: torch.from_numpy(one) if isinstance(one, np.ndarray) else one for name, one in state.items()})
+            for node, (incarnation, state) in states.items()
+        }
+
     def train(self, jobs: Sequence[TrainJob]) -> list[Trained]:
         """Train each job's model on its node's shard; results in the order of the jobs. Raises KeyError on a node not hosted."""
         if not self._flat.module.training:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from healmpi import streams
 from healmpi.messages import Message
@@ -59,7 +60,11 @@ class Uniform:
 
 def local(node: int, nodes: int, count: int, rng: random.Random) -> Draw:
     """EL-Local: `count` others out of all `nodes`, from this node's stream."""
-    return lambda cycle: tuple(peer + (peer >= node) for peer in rng.sample(range(nodes - 1), count))
+    return partial(_others, node, nodes, count, rng)
+
+
+def _others(node: int, nodes: int, count: int, rng: random.Random, cycle: int) -> tuple[int, ...]:
+    return tuple(peer + (peer >= node) for peer in rng.sample(range(nodes - 1), count))
 
 
 class Oracle:
@@ -74,7 +79,7 @@ class Oracle:
 
     def of(self, node: int) -> Draw:
         """The draws of one node."""
-        return lambda cycle: self._peers(node, cycle)
+        return partial(self._peers, node)
 
     def _peers(self, node: int, cycle: int) -> tuple[int, ...]:
         if cycle != self._cycle:

@@ -116,6 +116,14 @@ def merge(out: Path, *, remove_parts: bool, force: bool = False) -> Path:
     return out
 
 
+def hash_of_parts(out: Path) -> str | None:
+    """The configuration's hash in the parts of OUT; None: there are none that can be read."""
+    for path in _part_files(parts_folder(out)):
+        with contextlib.suppress(ResultsError):
+            return str(_read_part(path).attrs["config_hash"])
+    return None
+
+
 def temporary_path(out: Path) -> Path:
     """Where this process makes OUT, before it is renamed."""
     return out.with_name(f"{out.name}.merging-{os.getpid()}")
@@ -124,7 +132,7 @@ def temporary_path(out: Path) -> Path:
 def remove_part_files(out: Path) -> None:
     """Delete the parts of OUT, their lock, and their folder unless something else lies in it."""
     folder = parts_folder(out)
-    for path in (*_part_files(folder), folder / LOCK_NAME):
+    for path in (*_part_files(folder), *folder.glob("state-*-rank-*"), folder / "checkpoint.json", folder / LOCK_NAME):
         path.unlink(missing_ok=True)
     # Somebody's own file in the folder is not ours to delete.
     with contextlib.suppress(OSError):

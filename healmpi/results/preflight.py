@@ -31,10 +31,13 @@ MERGED_SHARE = 0.5
 """The merged file over its parts, both of which exist for a moment. Measured: a quarter; numbers of a real run vary."""
 
 
-def check_output(out: Path, force: bool, bytes_needed: int) -> None:
-    """Raise ConfigError unless OUT can be written. force: an existing OUT, or what is left of a killed run, may go."""
+def check_output(out: Path, force: bool, bytes_needed: int, leftovers: bool = False) -> None:
+    """Raise ConfigError unless OUT can be written.
+
+    force: an existing OUT, or what is left of a killed run, may go. leftovers: the latter are known and wanted, or may go.
+    """
     with _refusing(out):
-        _check_output(out, force, bytes_needed)
+        _check_output(out, force, bytes_needed, leftovers)
 
 
 @contextlib.contextmanager
@@ -46,7 +49,7 @@ def _refusing(out: Path) -> Iterator[None]:
         raise ConfigError("-o", str(out), f"it cannot be written ({error.strerror or error})") from None
 
 
-def _check_output(out: Path, force: bool, bytes_needed: int) -> None:
+def _check_output(out: Path, force: bool, bytes_needed: int, leftovers: bool) -> None:
     folder = out.parent
     if not folder.exists():
         raise ConfigError("-o", str(out), f"its folder {folder} does not exist")
@@ -65,22 +68,21 @@ def _check_output(out: Path, force: bool, bytes_needed: int) -> None:
     refuse_running(out)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ConfigError("-o", str(out), f"there is no permission to write in {folder}")
-    _check_leftovers(out, force)
+    _check_leftovers(out, force, leftovers)
     free = shutil.disk_usage(folder).free
     if bytes_needed > free:
         raise ConfigError("-o", str(out), f"about {_size(bytes_needed)} are needed in {folder}, {_size(free)} are free")
 
 
-def _check_leftovers(out: Path, force: bool) -> None:
+def _check_leftovers(out: Path, force: bool, leftovers: bool) -> None:
     parts = parts_folder(out)
     if out.exists() and not force:
         raise ConfigError("-o", str(out), "it exists already; --force replaces it")
     if parts.exists() and not parts.is_dir():
         raise ConfigError("-o", str(out), f"{parts} is in the way: the parts are written to a folder of that name")
-    if parts.is_dir() and any(parts.iterdir()) and not force:
-        raise ConfigError(
-            "-o", str(out), f"{parts} holds the parts of an earlier run: `healmpi merge {out}` makes a file of them, --force discards them"
-        )
+    if parts.is_dir() and any(parts.iterdir()) and not (force or leftovers):
+        ways = f"--resume goes on with it, `healmpi merge {out}` makes a file of what is there, --force discards it"
+        raise ConfigError("-o", str(out), f"{parts} holds the parts of an earlier run: {ways}")
 
 
 def refuse_running(out: Path) -> None:

@@ -164,6 +164,7 @@ RANK_COLUMNS = {
     "host": ("text", "name of the machine"),
     "wall_s": ("s", "wall time of the run"),
     "startup_s": ("s", "wall time of what came before the run"),
+    "checkpoint_s": ("s", "wall time of saving checkpoints"),
     "tail_s": ("s", "harness time after the last cycle's rows were made"),
 }
 """Unit and meaning of what is known of a rank. Facts that are not listed are those of the world: counts."""

@@ -102,6 +102,33 @@ class PartWriter:
         self._create_tables(view_size)
         self._file.flush()
 
+    @classmethod
+    def reopen(cls, path: Path, nodes: Sequence[int], flush_every: int, done: Mapping[str, int], last_cycle: int) -> PartWriter:
+        """The part of a run that goes on. done, last_cycle: as `progress` told; what was written later is written anew.
+
+        Raises OSError.
+        """
+        writer = cls.__new__(cls)
+        writer._path, writer._count, writer._flush_every = path, len(nodes), flush_every
+        writer._rows, writer._groups, writer._faults = [], [], []
+        writer._done, writer._last_cycle = dict(done), last_cycle
+        writer._file = open_file(path, "r+")
+        # Killed after its end and before the merging: it comes to its end again.
+        for name in ("sha256", "models", "facts"):
+            if name in writer._file:
+                del writer._file[name]
+        for name in ("finished", "audit", "audited", "survivors_finished"):
+            if name in writer._file.attrs:
+                del writer._file.attrs[name]
+        writer._tables = {name: writer._file[name] for name in _COUNTED}
+        writer._write_counts()
+        return writer
+
+    def progress(self) -> dict[str, int]:
+        """How many rows of each kind are on disk, after a flush. Raises OSError."""
+        self.flush()
+        return dict(self._done)
+
     def append(self, rows: CycleRows, groups: Sequence[GroupRow], faults: Sequence[FaultRow]) -> None:
         """Take over one cycle; it is on disk after at most `flush_every` of them. Raises OSError."""
         assert self._last_cycle is None or rows.cycle > self._last_cycle, f"cycle {rows.cycle} after {self._last_cycle}"
@@ -244,6 +271,9 @@ class PartWriter:
         members = sum(len(one.members) for one in self._groups)
         for name, count in zip(COMMITTED, (*written, members, len(self._faults)), strict=True):
             self._done[name] += count
+        self._write_counts()
+
+    def _write_counts(self) -> None:
         self._file.flush()
         self._file["committed"][...] = np.array([self._done[name] for name in COMMITTED])
         self._file.flush()

@@ -145,6 +145,14 @@ class Doors:
         self._owed: list[tuple[int, Message]] = []  # coordinators that fell silent after their commit had left
         self._inside: list[int] = []  # members that entered in this tick and fall silent before the next
 
+    def state(self) -> tuple[set[int], dict[int, random.Random]]:
+        """What lasts from cycle to cycle, for a checkpoint."""
+        return self.shut, self._luck
+
+    def restore(self, state: tuple[set[int], dict[int, random.Random]]) -> None:
+        """As it was."""
+        self.shut, self._luck = state
+
     def crash(self, node: int) -> None:
         """The node is silent from now on."""
         self.shut.add(node)

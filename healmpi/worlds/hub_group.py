@@ -59,6 +59,7 @@ class HubGroupBackend:
         self._communicators: dict[int, _Communicator] = {}
         self._graveyard: list[_Exchange] = []
         self._cycles = 0
+        self.resumed = False  # from a checkpoint: groups live on, their communicators do not
 
     # What Reductions calls.
 
@@ -74,7 +75,7 @@ class HubGroupBackend:
             known.used_in = self._cycles
             self._facts.add("communicators_reused")
             return known.comm
-        assert not reduction.reused, f"the communicator of group {reduction.epoch} is gone"
+        assert not reduction.reused or self.resumed, f"the communicator of group {reduction.epoch} is gone"
         group = self._parent_group.Incl(reduction.ranks)
         # It ends: all ranks of the group come here in this tick, those of silent members included, and in the same order.
         comm = self._parent.Create_group(group, tag=reduction.epoch % 32768)

@@ -152,8 +152,12 @@ class MpiWorld:
                 return int(earliest[0])
             patience.rest()
 
-    def meet(self) -> None:
-        _meet(self._harness, _Patience(self._shared, self._timeout_s, self.rank))
+    def meet(self, word: int = 0) -> int:
+        return _meet(self._harness, _Patience(self._shared, self._timeout_s, self.rank), word)
+
+    def resume(self, counts: dict[str, int]) -> None:
+        self.facts.counts.update(counts)
+        self._backend.resumed = True
 
     def _receive_all(self) -> bool:
         """Take in whatever is there; say whether anything was."""
@@ -261,8 +265,10 @@ def leave() -> None:
     MPI.Finalize()
 
 
-def _meet(comm: MPI.Intracomm, patience: _Patience) -> None:
-    """Wait for all ranks of the communicator, as patience has it."""
-    barrier = comm.Ibarrier()
-    while not barrier.Test():
+def _meet(comm: MPI.Intracomm, patience: _Patience, word: int = 0) -> int:
+    """Wait for all ranks of the communicator, as patience has it; the largest word."""
+    mine, largest = np.array([word], np.int64), np.empty(1, np.int64)
+    meeting = comm.Iallreduce(mine, largest, op=MPI.MAX)
+    while not meeting.Test():
         patience.rest()
+    return int(largest[0])

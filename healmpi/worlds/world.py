@@ -73,14 +73,17 @@ class World(Protocol):
     def close(self, tick: int, wake: int) -> Closed:
         """End the tick on all ranks. wake: the earliest tick in which a node of this rank must act, or FAILED. Raises StepTimeout."""
 
-    def meet(self) -> None:
-        """Wait until all ranks are here, leaving the core to those that still work. Raises StepTimeout."""
+    def meet(self, word: int = 0) -> int:
+        """Wait until all ranks are here, leaving the core to those that still work; return the largest word. Raises StepTimeout."""
 
     def gather(self, value: Any) -> list[Any] | None:
         """All ranks' values on rank 0, in rank order; None elsewhere."""
 
     def share(self, value: Any) -> list[Any]:
         """All ranks' values on every rank, in rank order."""
+
+    def resume(self, counts: dict[str, int]) -> None:
+        """The run goes on from a checkpoint, whose facts these are; what was kept from cycle to cycle is made anew."""
 
     def finish(self) -> None:
         """Receive whatever is still under way, settle what is owed to abandoned groups, release all handles."""

@@ -1,0 +1,196 @@
+"""Stopping and going on: time limits, STOP files, kills; a run that was interrupted gives the same bits as one that was not."""
+
+import json
+import signal
+import time
+
+import drawn
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from launch import finish, healmpi, healmpi_mpi, mpirun, sets, start
+from test_worlds import assert_same, tables
+
+from healmpi import checkpoint, run, stopping
+from healmpi.config import Config, ConfigError
+
+FLAVOURS = ["openmpi", "mpich"]
+
+HARD = [  # everything that has a state: groups, optimizers, loss, churn, crashes inside a cycle
+    *drawn.TINY, "run.nodes=12", "run.cycles=14", "run.warmup_cycles=2", "elevator.hub_count=3", "topology.view_size=6",
+    "learner.optimizer=adam", "faults.loss_fraction=0.1", "faults.churn_fraction=0.1", "faults.churn_first_cycle=2",
+    "faults.churn_last_cycle=12", 'faults.plan=[{cycle = 6, hubs = "one", point = "in_reduction"}, {cycle = 9, fraction = 0.2}]',
+]  # fmt: skip
+
+
+def whole(overrides, folder, name="whole.h5"):
+    ranks = run.Ranks()
+    return run.execute(run.prepare(Config.load(None, overrides).resolve(), ranks), ranks, folder / name, lambda progress: None)
+
+
+def in_pieces(overrides, folder, stops, name="pieces.h5"):
+    """Stops after each of these cycles and goes on."""
+    ranks, config, out = run.Ranks(), Config.load(None, overrides).resolve(), folder / name
+    stop = folder / "stop"
+    for last in [*stops, None]:
+        stop.unlink(missing_ok=True)
+
+        def watch(progress, last=last):
+            if progress.cycle == last:
+                stop.touch()
+
+        manner = run.Manner(resume=True, limits=stopping.Limits(files=(stop,)))
+        try:
+            return run.execute(run.prepare(config, ranks), ranks, out, watch, manner)
+        except stopping.Stopped as stopped:
+            assert str(stopped).startswith(f"after cycle {last}:")
+    raise AssertionError("it has never come to its end")
+
+
+@pytest.mark.parametrize("algorithm", ["heal", "gaia", "gossip", "epidemic", "fedlay"])
+def test_an_interrupted_run_gives_the_same_bits(algorithm, tmp_path):
+    overrides = [*HARD, f"run.algorithm={algorithm}"]
+    assert_same(tables(whole(overrides, tmp_path)), tables(in_pieces(overrides, tmp_path, [-1, 1, 5, 6, 7, 13])), algorithm)
+    assert not (tmp_path / "pieces.h5.parts").exists(), "nothing is left of the checkpoints"
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 10**9), st.integers(1, 7))
+def test_whatever_the_configuration_and_the_cycle(tmp_path_factory, number, cycle):
+    folder = tmp_path_factory.mktemp("run")
+    overrides = drawn.pair(number)
+    assert_same(tables(whole(overrides, folder)), tables(in_pieces(overrides, folder, [cycle])), str(overrides))
+
+
+@pytest.mark.mpi
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_stopped_by_a_file_and_resumed_under_mpirun(flavour, tmp_path):
+    arguments = ["run", *sets(*HARD), "-o", "part.h5", "--resume"]
+    (tmp_path / "part.h5.stop").touch()
+    stopped = healmpi_mpi(flavour, 3, *arguments, cwd=tmp_path)
+    assert stopped.code == 75, (stopped.code, stopped.err)
+    assert "healmpi: stopped after cycle -1: part.h5.stop is there" in stopped.err and "--resume goes on" in stopped.err
+    left = sorted(path.name for path in (tmp_path / "part.h5.parts").iterdir() if path.name != "lock")
+    assert left == ["checkpoint.json", *(f"rank-0000{rank}.h5" for rank in range(3)), *(f"state-1-rank-0000{rank}" for rank in range(3))]
+
+    again = healmpi_mpi(flavour, 3, *arguments, cwd=tmp_path)
+    assert again.code == 75 and "going on after 1 of 16 cycles" in again.out and "after cycle 0" in again.err
+    (tmp_path / "part.h5.stop").unlink()
+    other = healmpi_mpi(flavour, 2, *arguments, cwd=tmp_path)
+    assert other.code == 2 and "the number of ranks must be 3" in other.err
+    ended = healmpi_mpi(flavour, 3, *arguments, cwd=tmp_path)
+    assert ended.code == 0 and "VALID" in ended.out.splitlines(), ended.err
+    assert_same(tables(whole(HARD, tmp_path)), tables(tmp_path / "part.h5"), flavour)
+    once_more = healmpi_mpi(flavour, 3, *arguments, cwd=tmp_path)
+    assert once_more.code == 0 and "VALID" in once_more.out.splitlines() and "cycle/s" not in once_more.err, "it is done: nothing is run"
+
+
+@pytest.mark.mpi
+def test_killed_and_resumed_from_the_last_periodic_checkpoint(tmp_path):
+    overrides = [*HARD, "run.cycles=400", "faults.churn_last_cycle=300", "results.audit=off", "results.flush_every=1"]
+    arguments = ["run", *sets(*overrides), "-o", "part.h5", "--resume", "--checkpoint-every", "20"]
+    process = start([*mpirun("openmpi", 2), "-m", "mpi4py", "-m", "healmpi", *arguments], tmp_path)
+    index = tmp_path / "part.h5.parts" / "checkpoint.json"
+    deadline = time.monotonic() + 120
+    while not (index.exists() and json.loads(index.read_text())["cycle"] >= 60):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    finish(process, 20)
+    assert len(list(index.parent.glob("state-*-rank-00000"))) <= 2, "old ones go"
+    resumed = healmpi_mpi("openmpi", 2, *arguments, cwd=tmp_path)
+    assert resumed.code == 0 and "going on after" in resumed.out, resumed.err
+    assert_same(tables(whole(overrides, tmp_path)), tables(tmp_path / "part.h5"), "killed")
+
+
+def test_a_time_limit_ends_the_run_before_it(tmp_path):
+    endless = sets(*drawn.TINY, "run.cycles=1000000", "results.views_every=0", "results.audit=off")
+    began = time.monotonic()
+    done = healmpi("run", *endless, "-o", "x.h5", "--time-limit", "12", cwd=tmp_path, timeout_s=60)
+    assert done.code == 75 and "the time limit is near" in done.err and time.monotonic() - began < 40
+    assert (tmp_path / "x.h5.parts" / "checkpoint.json").exists()
+    soon = str(int(time.time()) + 38)
+    done = healmpi("run", *endless, "-o", "x.h5", "--resume", cwd=tmp_path, timeout_s=60, SLURM_JOB_END_TIME=soon)
+    assert done.code == 75 and "going on after" in done.out
+
+
+def test_a_suite_stops_and_goes_on_by_itself(tmp_path):
+    (tmp_path / "s.toml").write_text(
+        "[base.run]\nnodes = 6\ncycles = 40\n[base.data]\ndataset = 'synthetic'\n[axes]\nalgorithm = ['heal', 'ring']\nseed = [1, 2]\n"
+    )
+    command = ["suite", "s.toml", "-o", "out"]
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/heal-s2.h5.stop").touch()
+    stopped = healmpi(*command, cwd=tmp_path)
+    assert stopped.code == 75 and "stopped before heal-s2: out/heal-s2.h5.stop is there" in stopped.err
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.h5")) == ["heal-s1.h5", "ring-s1.h5"]
+    (tmp_path / "out/heal-s2.h5.stop").unlink()
+    done = healmpi(*command, cwd=tmp_path)
+    assert done.code == 0 and "2 of them done already" in done.out
+    (tmp_path / "out/STOP").touch()
+    assert healmpi(*command, "--force", "--set", "run.cycles=41", cwd=tmp_path).code == 75
+
+
+def test_resume_refuses_what_is_not_the_same_run(tmp_path):
+    base = sets(*drawn.TINY, "run.cycles=4")
+    (tmp_path / "x.h5.stop").touch()
+    assert healmpi("run", *base, "-o", "x.h5", cwd=tmp_path).code == 75
+    (tmp_path / "x.h5.stop").unlink()
+    other = healmpi("run", *base, "--set", "run.seed=2", "-o", "x.h5", "--resume", cwd=tmp_path)
+    assert other.code == 2 and "the configuration's hash must be" in other.err and "--force starts again" in other.err
+    plain = healmpi("run", *base, "-o", "x.h5", cwd=tmp_path)
+    assert plain.code == 2 and "--resume goes on with it" in plain.err and "--force discards" in plain.err
+    state = checkpoint.state_path(tmp_path / "x.h5", 1, 0)
+    state.write_bytes(state.read_bytes()[:100])
+    damaged = healmpi("run", *base, "-o", "x.h5", "--resume", cwd=tmp_path)
+    assert damaged.code == 2 and str(state.name) in damaged.err and "cannot be read" in damaged.err
+    assert healmpi("run", *base, "-o", "x.h5", "--resume", "--force", cwd=tmp_path).code == 0
+
+
+def test_resume_starts_where_there_is_nothing_and_again_where_only_parts_are(tmp_path):
+    overrides = [*drawn.TINY, "run.cycles=4"]
+    assert healmpi("run", *sets(*overrides), "-o", "a.h5", "--resume", cwd=tmp_path).code == 0
+    parts = tmp_path / "b.h5.parts"
+    (tmp_path / "b.h5.stop").touch()
+    assert healmpi("run", *sets(*overrides), "-o", "b.h5", cwd=tmp_path).code == 75
+    (tmp_path / "b.h5.stop").unlink()
+    for path in (*parts.glob("state-*"), parts / "checkpoint.json"):
+        path.unlink()
+    done = healmpi("run", *sets(*overrides), "-o", "b.h5", "--resume", cwd=tmp_path)
+    assert done.code == 0 and "going on" not in done.out
+    assert_same(tables(tmp_path / "a.h5"), tables(tmp_path / "b.h5"), "started again")
+
+
+# Time limits, without running anything.
+
+
+@pytest.mark.parametrize("text, seconds", [("90", 90), ("1.5h", 5400), ("30m", 1800), ("01:02:03", 3723), ("1-00:00:10", 86410)])
+def test_time_spans(text, seconds):
+    assert stopping.seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "1:2", "-5", "0", "10:99:00", "5w"])
+def test_bad_time_spans_are_refused(text):
+    with pytest.raises(ConfigError, match="--time-limit"):
+        stopping.seconds(text)
+
+
+def test_the_earlier_of_the_limit_and_the_jobs_end_counts():
+    now = time.time()
+    assert stopping.deadline(None, {}) is None
+    assert stopping.deadline("100", {"SLURM_JOB_END_TIME": str(int(now) + 60)}) == pytest.approx(now + 30, abs=2)
+    assert stopping.deadline("10", {"SLURM_JOB_END_TIME": str(int(now) + 60)}) == pytest.approx(now + 10, abs=2)
+
+
+def test_a_run_stops_while_there_is_time_for_a_cycle_and_for_saving():
+    stopper = stopping.Stopper(stopping.Limits(deadline=time.time() + 100), cycles=10)
+    assert stopper.word(1) == stopping.GO_ON
+    stopper.saved(30)
+    assert stopper.word(2) == stopping.GO_ON
+    stopper.saved(50)
+    assert stopper.word(3) == stopping.STOP and stopper.reason and stopper.word(10) == stopping.GO_ON, "the last cycle is the end anyway"
+
+
+def test_every_so_many_cycles_it_saves():
+    stopper = stopping.Stopper(stopping.Limits(every=3), cycles=9)
+    assert [stopper.word(cycle) for cycle in range(1, 10)] == [0, 0, 1, 0, 0, 1, 0, 0, 0]
