@@ -325,6 +325,7 @@ class _Bar:
     def __init__(self, config: Config, ranks, out: Path):
         self._config, self._ranks, self._out = config, ranks, out
         self._bar = None
+        self._note = _crowded(config, ranks)
 
     def start(self, done: int) -> None:
         if self._ranks.rank != 0:
@@ -332,6 +333,8 @@ class _Bar:
         from tqdm import tqdm
 
         print(self._opening(), flush=True)
+        if self._note:
+            print(self._note, flush=True)
         print(f"results: {self._out} (until the end {self._out}.parts; after a kill: healmpi merge {self._out})", flush=True)
         total = self._config.run.cycles + self._config.run.warmup_cycles
         if done:
@@ -356,6 +359,15 @@ class _Bar:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
+
+
+def _crowded(config: Config, ranks) -> str:
+    """A warning when this machine has fewer cores than threads that want one; for rank 0. On all ranks together."""
+    here, cores = ranks.mpi.crowd() if ranks.mpi else (1, len(os.sched_getaffinity(0)))
+    threads = config.learner.threads or len(os.sched_getaffinity(0))
+    if here * threads <= cores:
+        return ""
+    return f"note: {here} ranks with {threads} threads each share {cores} cores here, so times say little".replace("1 threads", "1 thread")
 
 
 def _sizes(config: Config) -> str:

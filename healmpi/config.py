@@ -225,7 +225,12 @@ class LearnerSection(_Section):
     optimizer_state: str = option(
         "keep", "'keep': momentum and Adam's moments stay with the node; 'fresh': new in each cycle.", choices=("keep", "fresh")
     )
-    threads: int = option(1, "torch threads per rank. More than one may change the last bits of a result.", low=1, high=1024)
+    threads: int = option(
+        1,
+        "torch threads per rank; 0: as many as cores it may run on. More than one may change the last bits of a result.",
+        low=0,
+        high=1024,
+    )
 
 
 @dataclass(frozen=True, slots=True)

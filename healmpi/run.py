@@ -10,6 +10,7 @@ The rule that surprises: nothing here is different for one process and for many.
 from __future__ import annotations
 
 import contextlib
+import os
 import secrets
 import time
 import zlib
@@ -276,7 +277,8 @@ def _part_writer(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, width
 
 
 def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, world: World, keeper: _Keeper) -> None:
-    facts = provenance.of_rank(prepared.config.learner.threads) | world.facts.counts
+    threads = prepared.config.learner.threads or len(os.sched_getaffinity(0))
+    facts = provenance.of_rank(threads) | world.facts.counts
     facts |= keeper.seconds() | {"tail_s": host.tail_s}
     writer.finish(
         model_digests=host.digests(),

@@ -13,6 +13,7 @@ The rule that surprises: torch's default generator is seeded anew before each jo
 from __future__ import annotations
 
 import functools
+import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -50,7 +51,7 @@ class Learner:
 
         Sets the number of torch's threads in this process. Raises ConfigError when the model does not fit the data.
         """
-        torch.set_num_threads(config.learner.threads)
+        torch.set_num_threads(threads(config.learner))
         self._config = config
         self._dataset = dataset
         self._shards = {node: _shard(dataset, indices) for node, indices in shards.items()}
@@ -163,6 +164,11 @@ class Learner:
     def _swap_out(self, job: TrainJob) -> None:
         if self._config.learner.optimizer_state == "keep":
             self._states[job.node] = (job.incarnation, self._optimizer.state[self._flat.parameters_view])
+
+
+def threads(section: LearnerSection) -> int:
+    """torch threads of this rank: as configured, or the cores of its affinity mask."""
+    return section.threads or len(os.sched_getaffinity(0))
 
 
 def _shard(dataset: Dataset, indices: np.ndarray) -> _Shard:

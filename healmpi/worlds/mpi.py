@@ -231,11 +231,17 @@ class _Patience:
 
 def _cores_are_shared() -> bool:
     """Whether this machine has more ranks than cores they may run on."""
+    ranks, cores = crowd()
+    return ranks > cores
+
+
+def crowd() -> tuple[int, int]:
+    """Ranks on this machine, and cores they may run on. On all ranks together."""
     local = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
     masks = local.allgather(sorted(os.sched_getaffinity(0)))
     ranks = local.Get_size()
     local.Free()
-    return ranks > len({core for mask in masks for core in mask})
+    return ranks, len({core for mask in masks for core in mask})
 
 
 def library() -> str:
