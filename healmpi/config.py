@@ -558,6 +558,8 @@ class Config:
         if topology.view_size >= nodes:
             raise ConfigError("topology.view_size", topology.view_size, f"less than run.nodes, {nodes}")
         if topology.name == "elevator":
+            if nodes < 3:
+                raise ConfigError("run.nodes", nodes, "at least 3 with Elevator: of two nodes each sees itself a hub, and none is a client")
             if elevator.hub_count > nodes - 1:
                 raise ConfigError("elevator.hub_count", elevator.hub_count, f"at most run.nodes - 1, {nodes - 1}")
             if elevator.hub_count > topology.view_size:

@@ -7,6 +7,8 @@ Takes about five minutes on 2 cores; leave them idle meanwhile.
 floor       100 hosted nodes in one process, evaluation off, against a bare torch loop over the same shards (a module and an
             optimizer a node, nothing sent). In turns, one thread; trainings a second.
 scaling     the same run on one rank and on two, in turns; and where the time of a cycle goes.
+presets     each algorithm with one node a core: what a cycle takes over what the rank that trains longest spends on training.
+            Spambase is reported only: its training takes a millisecond.
 messaging   a model from one rank to another and back through healmpi's world, a tick each way, against raw mpi4py Send and
             Recv of the same bytes; and in bursts, several models in a tick.
 """
@@ -40,6 +42,9 @@ COMMON = [
     "run.warmup_cycles=8",
     "learner.weight_decay=0.0",
 ]
+PRESETS = dict.fromkeys(("federated", "gossip", "epidemic", "ring", "chord", "fedlay"), 2) | {"gaia": 4, "heal": 4}
+"""Nodes on two ranks: gaia's two servers have a worker each, and of two nodes Elevator makes two hubs."""
+
 SIZES = [0, 25_000, 61_706, 199_210, 1_048_576]  # floats in a model; 61 706 is LeNet5
 BURST = 16
 
@@ -49,10 +54,12 @@ def main() -> None:
     if options.messaging_rank:
         _messaging_rank(options.rounds)
         return
-    report = {"machine": _machine(), "floor": {}, "scaling": {}, "messaging": {}}
+    report = {"machine": _machine(), "floor": {}, "scaling": {}, "presets": {}, "messaging": {}}
     for name in MODELS:
         report["floor"][name] = _floor(name, options.rounds)
         report["scaling"][name] = _scaling(name, options.rounds)
+    for name in PRESETS:
+        report["presets"][name] = {data: _overhead(name, data, options.rounds) for data in ("lenet5", "logistic")}
     report["messaging"] = _messaging(options.rounds)
     print(_table(report))
     if options.json:
@@ -171,6 +178,29 @@ def _mpirun(ranks: int) -> list[str]:
     return [str(Path(sys.prefix) / "bin" / "mpirun"), "-n", str(ranks), sys.executable]
 
 
+# Presets: a cycle against its training.
+
+
+def _overhead(name: str, model: str, rounds: int) -> list[float]:
+    """Seconds of a cycle, evaluation aside, over the training seconds of the rank that trains longest, summed over cycles."""
+    import h5py
+
+    overrides, cycles = MODELS[model]
+    ratios = []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(rounds):
+            out = Path(folder) / f"{number}.h5"
+            own = [f"run.algorithm={name}", f"run.nodes={PRESETS[name]}", f"run.cycles={6 * cycles}"]
+            _figures(2, [*COMMON, *overrides, *own, "run.warmup_cycles=0"], out)
+            with h5py.File(out) as file:
+                phases = [phase.decode() for phase in file["cycles/phase"][:]]
+                by_rank = file["cycles/seconds"][2:].reshape(-1, 2, PRESETS[name] // 2, len(phases)).sum(axis=2)
+            train = by_rank[:, :, phases.index("train")].max(axis=1)
+            whole = (by_rank.sum(axis=2) - by_rank[:, :, phases.index("evaluation")]).max(axis=1)
+            ratios.append(float(whole.sum() / train.sum()))
+    return ratios
+
+
 # Messaging: healmpi's world against raw mpi4py.
 
 
@@ -258,6 +288,8 @@ def _table(report: dict) -> str:
         for ranks, figures in scaling["medians"].items():
             shares = " | ".join(f"{100 * figures[phase + '_share']:.1f} %" for phase in ("train", "messaging", "wait", "group", "harness"))
             lines.append(f"| {name} | {ranks} | {shares} |")
+    lines += ["", "| algorithm | LeNet5: cycle / training | Spambase |", "|---|---|---|"]
+    lines += [f"| {name} | {_spread(one['lenet5'])} | {_spread(one['logistic'])} |" for name, one in report["presets"].items()]
     lines += ["", f"| bytes | raw Send/Recv | a tick each way | ratio | {BURST} in a tick, each | ratio |", "|---|---|---|---|---|---|"]
     for count, one in report["messaging"].items():
         raw = statistics.median(one["raw_s"])
