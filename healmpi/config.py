@@ -225,6 +225,7 @@ class LearnerSection(_Section):
     optimizer_state: str = option(
         "keep", "'keep': momentum and Adam's moments stay with the node; 'fresh': new in each cycle.", choices=("keep", "fresh")
     )
+    device: str = option("cpu", "'cpu', or 'cuda': a GPU for each rank.", choices=("cpu", "cuda"))
     threads: int = option(
         1,
         "torch threads per rank; 0: as many as cores it may run on. More than one may change the last bits of a result.",

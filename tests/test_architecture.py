@@ -23,7 +23,7 @@ LAYERS = [  # from the top; a module may import from its own layer and from thos
 ]
 ROOMS = {
     "mpi4py": {"worlds/mpi.py", "worlds/hub_group.py"},
-    "torch": {"learning/models.py", "learning/learner.py"},
+    "torch": {"learning/models.py", "learning/learner.py", "learning/device.py"},
     "h5py": "results/",
     "tqdm": {"cli.py", "suite.py"},
 }

@@ -14,6 +14,7 @@ from torch import nn
 from healmpi import streams
 from healmpi.config import Config, ConfigError, ModelSection
 from healmpi.learning import datasets, models
+from healmpi.learning.device import Stage
 from healmpi.learning.learner import Learner, TrainJob
 from healmpi.learning.models import FlatModel
 from healmpi.learning.partition import partition
@@ -58,7 +59,7 @@ def nets(tmp_path, monkeypatch):
 
 
 def make_config(data=BLOBS, model=None, learner=None, nodes=10, seed=1) -> Config:
-    table = {"data": data, "model": model or {"hidden": [9]}, "learner": learner or {}, "run": {"nodes": nodes, "seed": seed}}
+    table = {"data": data, "model": model or {"hidden": [9]}, "learner": learner or {}, "run": {"nodes": nodes, "seed": seed, "algorithm": "ring"}}
     return Config.from_table(table).resolve()
 
 
@@ -214,6 +215,28 @@ LEARNERS = {
     "momentum kept": {"optimizer": "sgd", "momentum": 0.9, "learning_rate": 0.05},
     "sgd steps": {"optimizer": "sgd", "learning_rate": 0.05, "local_steps": 7, "batch_size": 20},
 }
+
+
+def test_the_way_through_a_vector_in_host_memory_gives_the_same_bits():
+    """As with a GPU, of which there is none here."""
+    direct, staged = make_learner(make_config()), make_learner(make_config())
+    staged._stage = Stage(staged._flat.vector, apart=True)
+    assert cycles(direct, range(4), 3) == cycles(staged, range(4), 3)
+    models = [direct.newcomer(node, 0) for node in range(3)]
+    assert direct.evaluate(models) == staged.evaluate(models)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_cuda_is_refused():
+    with pytest.raises(ConfigError, match=r"learner.device = 'cuda' is not allowed: 'cpu': torch .* sees no GPU here"):
+        make_learner(make_config(learner={"device": "cuda"}))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_on_a_gpu_two_learners_give_the_same_bits_and_learn_as_on_the_cpu():
+    config = make_config(learner={"device": "cuda"})
+    assert cycles(make_learner(config), range(4), 3) == cycles(make_learner(config), range(4), 3)
+    assert last_accuracy(config, 10) == pytest.approx(last_accuracy(make_config(), 10), abs=0.05)
 
 
 @pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS)

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 
 from healmpi import streams
 from healmpi.config import Config, LearnerSection
-from healmpi.learning import models
+from healmpi.learning import device, models
 from healmpi.learning.datasets import Dataset
 from healmpi.learning.jobs import Trained, TrainJob
 
@@ -54,10 +54,11 @@ class Learner:
         torch.set_num_threads(threads(config.learner))
         self._config = config
         self._dataset = dataset
-        self._shards = {node: _shard(dataset, indices) for node, indices in shards.items()}
-        self._flat = self._draw(streams.whole(config.run.seed, "init common"))
-        self._common = _frozen_copy(self._flat.vector.numpy())
-        self._work = self._flat.vector.numpy()
+        self._device = device.find(config.learner)
+        self._shards = {node: _shard(dataset, indices, self._device) for node, indices in shards.items()}
+        self._flat = models.FlatModel(self._build(streams.whole(config.run.seed, "init common")).to(self._device))
+        self._stage = device.Stage(self._flat.vector, self._device.type != "cpu")
+        self._common = self._stage.take()
         self._optimizer = _optimizer(config.learner, self._flat)
         self._step = _bare_step(self._optimizer)
         self._states: dict[int, tuple[int, dict[str, Any]]] = {}
@@ -70,7 +71,7 @@ class Learner:
     def newcomer(self, node: int, incarnation: int) -> np.ndarray:
         """A random model of that incarnation's own: float32 [size], not writeable."""
         seed = streams.whole(self._config.run.seed, "init", node, incarnation)
-        return _frozen_copy(self._draw(seed).vector.numpy())
+        return device.Stage(models.FlatModel(self._build(seed)).vector, False).take()
 
     def forget(self, node: int) -> None:
         """Drop the node's optimizer state, if any."""
@@ -79,14 +80,17 @@ class Learner:
     def state(self) -> dict[int, tuple[int, dict[str, Any]]]:
         """Node -> incarnation and optimizer state, as arrays: all that lasts from cycle to cycle."""
         return {
-            node: (incarnation, {name: one.numpy() if isinstance(one, torch.Tensor) else one for name, one in state.items()})
+            node: (incarnation, {name: one.cpu().numpy() if isinstance(one, torch.Tensor) else one for name, one in state.items()})
             for node, (incarnation, state) in self._states.items()
         }
 
     def restore(self, states: Mapping[int, tuple[int, dict[str, Any]]]) -> None:
         """What `state` gave. The arrays are taken over."""
         self._states = {
-            node: (incarnation, {name: torch.from_numpy(one) if isinstance(one, np.ndarray) else one for name, one in state.items()})
+            node: (
+                incarnation,
+                {name: torch.from_numpy(one).to(self._device) if isinstance(one, np.ndarray) else one for name, one in state.items()},
+            )
             for node, (incarnation, state) in states.items()
         }
 
@@ -105,22 +109,21 @@ class Learner:
         with torch.no_grad():
             # Batches outside, models inside: a batch is scaled once, and never more than one is held as floats.
             for first in range(0, samples, EVALUATION_BATCH):
-                batch = _shard_of(self._dataset, self._dataset.test_x, self._dataset.test_y, slice(first, first + EVALUATION_BATCH))
+                batch = _shard_of(
+                    self._dataset, self._dataset.test_x, self._dataset.test_y, slice(first, first + EVALUATION_BATCH), self._device
+                )
                 for row, vector in enumerate(distinct):
-                    self._load(vector)
+                    self._stage.put(vector)
                     hits, total = self._judge(batch)
                     correct[row] += hits
                     loss[row] += total
         return [(float(correct[row] / samples), float(loss[row] / samples)) for row in places]
 
-    def _draw(self, seed: int) -> models.FlatModel:
+    def _build(self, seed: int) -> torch.nn.Module:
+        # Drawn on the CPU, so that models start from the same bits on every device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return models.FlatModel(models.build(self._config.model, self._dataset.input_shape, self._dataset.classes))
-
-    def _load(self, vector: np.ndarray) -> None:
-        assert vector.shape == self._work.shape, f"a model of shape {self._work.shape}, not {vector.shape}"
-        np.copyto(self._work, vector, casting="no")
+            return models.build(self._config.model, self._dataset.input_shape, self._dataset.classes)
 
     def _judge(self, batch: _Shard) -> tuple[int, float]:
         out = self._flat.module(batch.x)
@@ -129,21 +132,24 @@ class Learner:
 
     def _train_one(self, job: TrainJob) -> Trained:
         start = time.perf_counter()
-        self._load(job.model)
+        self._stage.put(job.model)
         self._flat.reset_integers()
         self._swap_in(job)
         loss, samples = self._descend(job)
         self._swap_out(job)
         self._flat.check_views()
-        return Trained(job.node, _frozen_copy(self._work), loss, samples, time.perf_counter() - start)
+        return Trained(job.node, self._stage.take(), loss, samples, time.perf_counter() - start)
 
     def _descend(self, job: TrainJob) -> tuple[float, int]:
         """All steps of a job. The hot loop: names bound outside, and nothing is read back from torch before its end."""
         rng = streams.generator(self._config.run.seed, "batches", job.node, job.incarnation, job.cycle)
         # Not torch.manual_seed, which takes 0.1 ms to look for accelerators.
-        torch.default_generator.manual_seed(int(rng.integers(2**63)))
+        seed = int(rng.integers(2**63))
+        torch.default_generator.manual_seed(seed)
+        if self._device.type == "cuda":
+            torch.cuda.manual_seed(seed)
         module, zero, step = self._flat.module, self._flat.gradient.zero_, self._step
-        total, steps, samples = torch.zeros(()), 0, 0
+        total, steps, samples = torch.zeros((), device=self._device), 0, 0
         for x, y in _batches(self._shards[job.node], rng, self._config.learner):
             zero()
             loss = cross_entropy(module(x), y)
@@ -171,19 +177,13 @@ def threads(section: LearnerSection) -> int:
     return section.threads or len(os.sched_getaffinity(0))
 
 
-def _shard(dataset: Dataset, indices: np.ndarray) -> _Shard:
+def _shard(dataset: Dataset, indices: np.ndarray, place: torch.device) -> _Shard:
     assert len(indices) > 0, "a node has at least one sample"
-    return _shard_of(dataset, dataset.train_x, dataset.train_y, indices)
+    return _shard_of(dataset, dataset.train_x, dataset.train_y, indices, place)
 
 
-def _shard_of(dataset: Dataset, x: np.ndarray, y: np.ndarray, rows: np.ndarray | slice) -> _Shard:
-    return _Shard(torch.from_numpy(dataset.scaled(x[rows])), torch.from_numpy(y[rows].copy()))
-
-
-def _frozen_copy(vector: np.ndarray) -> np.ndarray:
-    copy = vector.copy()
-    copy.flags.writeable = False
-    return copy
+def _shard_of(dataset: Dataset, x: np.ndarray, y: np.ndarray, rows: np.ndarray | slice, place: torch.device) -> _Shard:
+    return _Shard(torch.from_numpy(dataset.scaled(x[rows])).to(place), torch.from_numpy(y[rows].copy()).to(place))
 
 
 def _optimizer(section: LearnerSection, flat: models.FlatModel) -> torch.optim.Optimizer:
@@ -209,7 +209,7 @@ def _batches(shard: _Shard, rng: np.random.Generator, section: LearnerSection) -
     steps = -(-samples // size)
     left = section.local_steps or section.local_epochs * steps
     while left > 0:
-        order = torch.from_numpy(rng.permutation(samples))[: left * size]
+        order = torch.from_numpy(rng.permutation(samples)).to(shard.y.device)[: left * size]
         # A few batches are gathered at once and then cut: fewer calls, and still little memory.
         for index in order.split(GATHERED_BATCHES * size):
             yield from zip(shard.x.index_select(0, index).split(size), shard.y.index_select(0, index).split(size), strict=True)

@@ -161,9 +161,10 @@ class FlatModel:
 
         self.module = module
         self.size = sum(t.numel() for t in (*trainable, *frozen, *floats))
-        self.vector = torch.empty(self.size)
+        device = trainable[0].device
+        self.vector = torch.empty(self.size, device=device)
         count = sum(p.numel() for p in trainable)
-        self.gradient = torch.zeros(count)
+        self.gradient = torch.zeros(count, device=device)
         _move(trainable + frozen + floats, self.vector)
         self._give_gradients(trainable)
         # Backward never reaches this leaf, and without requires_grad an optimizer may change it in place in any mode.
