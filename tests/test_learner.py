@@ -59,8 +59,8 @@ def nets(tmp_path, monkeypatch):
 
 
 def make_config(data=BLOBS, model=None, learner=None, nodes=10, seed=1) -> Config:
-    table = {"data": data, "model": model or {"hidden": [9]}, "learner": learner or {}, "run": {"nodes": nodes, "seed": seed, "algorithm": "ring"}}
-    return Config.from_table(table).resolve()
+    run = {"nodes": nodes, "seed": seed, "algorithm": "ring"}
+    return Config.from_table({"data": data, "model": model or {"hidden": [9]}, "learner": learner or {}, "run": run}).resolve()
 
 
 def make_learner(config: Config, hosted=None) -> Learner:
