@@ -400,7 +400,8 @@ def _verdict(path: Path) -> int:
 
 def _suite(options: argparse.Namespace) -> int:
     if options.list:
-        print(suites.listing(suites.load(options.file, options.overrides).only(options.only), options.out))
+        if _launched_rank() == 0:
+            print(suites.listing(suites.load(options.file, options.overrides).only(options.only), options.out))
         return VALID
     return _in_world(options, _suite_on)
 
@@ -455,9 +456,8 @@ def _info(options: argparse.Namespace) -> int:
 def _merge(options: argparse.Namespace) -> int:
     from healmpi.results import merge, preflight
 
-    preflight.refuse_running(options.file)
-
     def rescue() -> None:
+        preflight.refuse_running(options.file)
         path = merge.merge(options.file, remove_parts=False, force=options.force)
         print(f"wrote {path}; its parts are still in {path}.parts, and no longer needed")
         _verdict(path)
@@ -466,7 +466,11 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _read(work) -> int:
+    """Do what one process does alone, also where a launcher has started many."""
     from healmpi.results.schema import ResultsError
+
+    if _launched_rank() != 0:
+        return VALID
 
     try:
         work()
