@@ -64,6 +64,7 @@ import socket
 held = [socket.create_server(("127.0.0.1", 0)) for _ in range(5)]
 print(*(one.getsockname()[1] for one in held), sep="\n")')
     (umask 077; head -c 128 /dev/urandom > "$dir/munge.key")
+    rm -rf "$dir/state" "$dir"/spool.n?
     mkdir -p "$dir/state"
     cat > "$dir/slurm.conf" <<CONF
 ClusterName=healmpi
@@ -76,7 +77,8 @@ CredType=cred/munge
 # A requeued job waits for the old credential to expire, by default two minutes.
 AuthInfo=socket=$dir/munge.socket,cred_expire=5
 ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
+TaskPlugin=task/affinity
+SlurmdParameters=config_overrides
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
 SelectType=select/cons_tres
@@ -122,10 +124,12 @@ guard() {  # when the process PID has gone, however it went, the cluster goes to
 stop() {
     dir=$(cd "$1" && pwd) || exit 0
     [ -e "$dir/slurm.conf" ] || return 0
-    end_all TERM
-    local until=$((SECONDS + 2))
-    while [ -n "$(ours)" ] && [ "$SECONDS" -lt "$until" ]; do sleep 0.1; done
-    end_all KILL
+    local signal until
+    for signal in TERM KILL; do
+        end_all "$signal"
+        until=$((SECONDS + 3))
+        while [ -n "$(ours)" ] && [ "$SECONDS" -lt "$until" ]; do sleep 0.1; done
+    done
     rm -f "$dir/slurm.conf" "$dir/munge.key" "$dir/munge.socket"
 }
 
@@ -134,9 +138,9 @@ stop() {
 ours() {
     {
         marked "HEALMPI_CLUSTER=$dir" /proc/[0-9]*/environ
-        # shellcheck disable=SC2046
+        # shellcheck disable=SC2046  # one word a file is what is wanted
         marked "SLURM_JOB_ID=[0-9]*" $(marked "SLURM_CONF=$dir/slurm.conf" /proc/[0-9]*/environ)
-        marked slurmstepd /proc/[0-9]*/comm | sed 's/comm$/fd/' | xargs -r -I {} find {} -lname "$dir/*" 2> /dev/null
+        grep -lsx slurmstepd /proc/[0-9]*/comm | sed 's/comm$/fd/' | xargs -r -I {} find {} -lname "$dir/*" 2> /dev/null
     } | cut -d / -f 3 | sort -u | grep -vx $$
 }
 

@@ -1,0 +1,78 @@
+# shellcheck shell=bash disable=SC2034
+# What the job scripts share. It reads jobs/site.sh; nothing in here needs to be edited.
+
+# shellcheck source=jobs/site.sh
+. "${HEALMPI_SITE:-jobs/site.sh}"
+
+cpus="${SLURM_CPUS_PER_TASK:-1}"
+job="${SLURM_JOB_NAME:-local}-${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-$$}}"  # stays when Slurm starts the job again
+wrap=()  # put before the command of each rank
+export OMP_NUM_THREADS="$cpus"
+
+# healmpi ends itself before SLURM_JOB_END_TIME. Slurm before 23.02 does not set it, and a changed limit does not change it.
+tell_end_time() {
+    local task="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}" end
+    [ -n "${SLURM_JOB_ID:-}" ] || return 0
+    end=$(squeue --noheader --jobs "${task:-$SLURM_JOB_ID}" --format %e) || return 0
+    end=$(date --date "$end" +%s 2> /dev/null) || return 0  # no limit, no date
+    export SLURM_JOB_END_TIME="$end"
+}
+tell_end_time
+
+# launch RANKS COMMAND...
+launch() {
+    local ranks=$1; shift
+    case "$launcher" in
+        mpirun) "$mpirun" "${mpirun_options[@]}" -n "$ranks" "${wrap[@]}" "$@" ;;
+        # srun does not take --cpus-per-task from sbatch; --wait ends a step in which a rank was killed.
+        srun) srun --mpi="$mpi_type" --cpus-per-task="$cpus" --wait=60 "${srun_options[@]}" --ntasks="$ranks" "${wrap[@]}" "$@" ;;
+        *) echo "jobs/site.sh: launcher is '$launcher', it must be mpirun or srun" >&2; return 2 ;;
+    esac
+}
+
+# experiment OUT.h5 RANKS ARGUMENTS...   `healmpi run`; it goes on where an earlier try was stopped
+experiment() {
+    local out=$1 ranks=$2; shift 2
+    mkdir -p "$(dirname "$out")"
+    stoppable "$out.stop" launch "$ranks" "$python" -m mpi4py -m healmpi run --resume --set learner.threads="$cpus" -o "$out" "$@"
+}
+
+# figures FILE.h5 NAME...   figures of merit on one line, "-" where the file does not have one
+figures() {
+    local file=$1; shift
+    "$python" -m healmpi info "$file" | awk -v names="$*" '
+        /^figures of merit/ {inside = 1}
+        inside && !($1 in value) {value[$1] = $2}
+        END {count = split(names, name, " "); for (i = 1; i <= count; i++) printf "%s ", name[i] in value ? value[name[i]] : "-"}'
+}
+
+# stoppable STOP-FILE COMMAND...   USR1 (from #SBATCH --signal, before the limit) puts the file at which healmpi stops
+stoppable() {
+    local stop=$1 code signalled child; shift
+    # Ours has a content; an empty one is a user's, and stays.
+    if [ -s "$stop" ]; then rm "$stop"; fi
+    "$@" &
+    child=$!
+    trap 'signalled=1; echo "job ${SLURM_JOB_ID:-}" > "$stop"' USR1
+    while true; do
+        signalled="" code=0
+        wait "$child" || code=$?
+        [ -n "$signalled" ] && [ "$code" -gt 128 ] || break  # the signal has ended the wait, not the run
+    done
+    trap - USR1
+    if [ "$code" = 75 ]; then again "$stop"; fi
+    return "$code"
+}
+
+# Code 75: stopped with its state saved. Into the queue again, unless a user's STOP file says otherwise.
+again() {
+    if [ -e "$1" ] && [ ! -s "$1" ]; then
+        echo "stopped by $1; remove it and submit again to go on"
+    elif [ -z "${SLURM_JOB_ID:-}" ] || [ "${SLURM_RESTART_COUNT:-0}" -ge "${MAX_RESTARTS:-20}" ]; then
+        echo "stopped before the time limit; submit again, with the same OUT, to go on"
+    else
+        echo "stopped before the time limit; the job goes back into the queue"
+        scontrol requeue "$SLURM_JOB_ID"
+    fi
+    exit 75
+}
