@@ -81,6 +81,7 @@ TaskPlugin=task/affinity
 SlurmdParameters=config_overrides
 JobAcctGatherType=jobacct_gather/none
 AccountingStorageType=accounting_storage/none
+GresTypes=gpu
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=bf_interval=2,sched_interval=2,sched_min_interval=100000
@@ -94,9 +95,11 @@ SlurmctldPidFile=$dir/slurmctld.pid
 SlurmdPidFile=$dir/slurmd.%n.pid
 SlurmctldLogFile=$dir/slurmctld.log
 SlurmdLogFile=$dir/slurmd.%n.log
-$(for number in 1 2 3 4; do echo "NodeName=n$number NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=${ports[$number]} CPUs=2 RealMemory=4000"; done)
+$(for number in 1 2 3 4; do echo "NodeName=n$number NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=${ports[$number]} CPUs=2 RealMemory=4000 Gres=gpu:2"; done)
 PartitionName=test Nodes=n[1-4] Default=YES MaxTime=30 State=UP
 CONF
+    # Two devices that every machine has stand for GPUs: Slurm counts and binds them; nothing computes on them.
+    printf 'Name=gpu File=%s\n' /dev/null /dev/zero > "$dir/gres.conf"
     export SLURM_CONF="$dir/slurm.conf"
 }
 

@@ -37,6 +37,14 @@ experiment() {
     stoppable "$out.stop" launch "$ranks" "$python" -m mpi4py -m healmpi run --resume --set learner.threads="$cpus" -o "$out" "$@"
 }
 
+# step OUT.h5 RANKS ARGUMENTS...   an experiment of a sweep: skipped when done; an invalid one does not end the sweep
+worst=0
+step() {
+    [ ! -e "$1" ] || return 0
+    experiment "$@" || worst=$?
+    case "$worst" in 0 | 3) ;; *) exit "$worst" ;; esac
+}
+
 # figures FILE.h5 NAME...   figures of merit on one line, "-" where the file does not have one
 figures() {
     local file=$1; shift

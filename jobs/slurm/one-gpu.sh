@@ -6,8 +6,8 @@ rank="${OMPI_COMM_WORLD_LOCAL_RANK:-${MPI_LOCALRANKID:-${PMI_LOCAL_RANK:-${SLURM
 visible="${CUDA_VISIBLE_DEVICES-$(nvidia-smi --query-gpu=index --format=csv,noheader 2> /dev/null | paste -sd ,)}"
 IFS=, read -ra gpus <<< "$visible"
 
-# Already bound by Slurm: a rank that sees one GPU keeps it when Slurm counts one a task.
-if [ "${#gpus[@]}" = 1 ] && [ -n "${SLURM_GPUS_PER_TASK:-}${SLURM_TRES_PER_TASK:-}" ]; then rank=0; fi
+# Where Slurm has bound the ranks already, each sees one GPU, its own.
+if [ "${#gpus[@]}" = 1 ] && [ -n "${SLURMD_TRES_BIND:-}${SLURM_GPUS_PER_TASK:-}" ]; then rank=0; fi
 if [ "$rank" -ge "${#gpus[@]}" ]; then
     echo "one-gpu.sh: local rank $rank has no GPU, $(hostname -s) shows ${#gpus[@]} (${visible:-none}): as many ranks as GPUs on a machine" >&2
     exit 2

@@ -26,13 +26,11 @@ dir="${DIR:-out/$job}"
 # Evaluation and audit are no part of what is to be scaled.
 lean=(--set evaluation.every=0 --set results.audit=off --set run.cycles=20 --set data.dataset=mnist10k)
 
-worst=0
 done_ranks=()
 for ((ranks = 1; ranks <= most; ranks *= 2)); do
     if [ "$mode" = strong ]; then nodes=$((most * ${PER_RANK:-4})); else nodes=$((ranks * ${PER_RANK:-4})); fi
-    out="$dir/$mode-$ranks.h5"
-    [ -e "$out" ] || experiment "$out" "$ranks" --set run.nodes="$nodes" "${lean[@]}" "$@" || worst=$?
-    [ ! -e "$out" ] || done_ranks+=("$ranks")
+    step "$dir/$mode-$ranks.h5" "$ranks" --set run.nodes="$nodes" "${lean[@]}" "$@"
+    done_ranks+=("$ranks")
 done
 
 echo "$mode scaling: cycles a second, and their part of what the first line promises"
