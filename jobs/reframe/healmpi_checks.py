@@ -27,10 +27,10 @@ class HealmpiSuite(rfm.RunOnlyRegressionTest):
     cpus = variable(int, value=1)
 
     descr = "healmpi: a suite of decentralized-learning runs"
-    valid_systems = ["*"]
-    valid_prog_environs = ["*"]
+    valid_systems = ["*"]  # noqa: RUF012
+    valid_prog_environs = ["*"]  # noqa: RUF012
     time_limit = "30m"
-    maintainers = ["healmpi"]
+    sourcesdir = None
 
     @run_before("run")
     def _launch(self):
