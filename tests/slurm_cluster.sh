@@ -40,12 +40,12 @@ start() {
     mkdir -p "$1"
     dir=$(cd "$1" && pwd)
     [ ! -e "$dir/slurm.conf" ] || { echo "$dir has a cluster already" >&2; exit 2; }
-    chmod 755 "$dir"  # munged refuses a folder that others may write
     trap 'stop "$dir"' EXIT
     configure
     guard "${2:-$$}" &  # until all is up the guard watches this script
     guard=$!
-    daemon munged munged --foreground --socket="$dir/munge.socket" --key-file="$dir/munge.key" --pid-file="$dir/munged.pid" \
+    # Forced, since the folder may be closed to others, as pytest's are.
+    daemon munged munged --foreground --force --socket="$dir/munge.socket" --key-file="$dir/munge.key" --pid-file="$dir/munged.pid" \
         --log-file="$dir/munged.log" --seed-file="$dir/munge.seed"
     await "munged" test -S "$dir/munge.socket"
     daemon slurmctld slurmctld -D -i -f "$dir/slurm.conf"

@@ -13,7 +13,7 @@ from launch import PREFIXES, ROOT, finish, healmpi, python, sets, start
 from slurm_jobs import Cluster, checkout, log
 
 SCRIPTS = sorted(ROOT.glob("jobs/slurm/*.sh"))
-JOBS = [path for path in SCRIPTS if "#SBATCH" in path.read_text()]
+JOBS = [path for path in SCRIPTS if "\n#SBATCH " in path.read_text()]
 SHELL = [*SCRIPTS, ROOT / "jobs" / "site.sh", ROOT / "tests" / "slurm_cluster.sh"]
 
 SPAMBASE = ["data.dataset=spambase", "learner.optimizer=sgd", "learner.learning_rate=0.1"]
@@ -42,8 +42,8 @@ def test_a_script_is_clean(path):
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
 def test_a_job_script_says_what_it_does_how_long_it_takes_and_how_to_submit_it(path):
-    head, _, body = path.read_text().partition("#SBATCH")
-    assert len(head.splitlines()) >= 4
+    head, _, body = path.read_text().partition("\n#SBATCH ")
+    assert len(head.splitlines()) >= 4, "what it does"
     assert re.search(r"^# .*[Tt]akes ", head, re.MULTILINE), "how long?"
     assert f"sbatch jobs/slurm/{path.name}" in head, "how to submit?"
     assert "Results: " in head
