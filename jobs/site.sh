@@ -27,9 +27,10 @@ mpirun_options=(--map-by "slot:PE=${SLURM_CPUS_PER_TASK:-1}" --bind-to core)    
 # Options of srun, beside the ones that functions.sh gives.
 srun_options=(--cpu-bind=cores)
 
-# Apptainer: the image, and the folder of the host's MPI, which is shown inside under the same name.
+# Apptainer: the image; the folder of the host's MPI, which is shown inside under the same name; the library that is opened there.
 image="${HEALMPI_IMAGE:-healmpi.sif}"
 host_mpi="${HEALMPI_HOST_MPI:-/opt/openmpi}"
+host_libmpi="${HEALMPI_HOST_LIBMPI:-$host_mpi/lib/libmpi.so}"
 
-# File systems that cannot lock (some Lustre and NFS mounts) need this, see docs/clusters.md.
+# healmpi opens its HDF5 files without locks. Other readers on a file system that has none need this, see docs/clusters.md.
 # export HDF5_USE_FILE_LOCKING=FALSE

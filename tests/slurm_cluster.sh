@@ -86,6 +86,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=bf_interval=2,sched_interval=2,sched_min_interval=100000
 ReturnToService=2
+EnforcePartLimits=ALL
 MpiDefault=none
 KillWait=5
 MessageTimeout=20
@@ -96,7 +97,7 @@ SlurmdPidFile=$dir/slurmd.%n.pid
 SlurmctldLogFile=$dir/slurmctld.log
 SlurmdLogFile=$dir/slurmd.%n.log
 $(for number in 1 2 3 4; do echo "NodeName=n$number NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=${ports[$number]} CPUs=2 RealMemory=4000 Gres=gpu:2"; done)
-PartitionName=test Nodes=n[1-4] Default=YES MaxTime=30 State=UP
+PartitionName=test Nodes=n[1-4] Default=YES MaxTime=1-0 State=UP
 CONF
     # Two devices that every machine has stand for GPUs: Slurm counts and binds them; nothing computes on them.
     printf 'Name=gpu File=%s\n' /dev/null /dev/zero > "$dir/gres.conf"

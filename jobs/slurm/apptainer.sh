@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# HEAL from an Apptainer image, with the MPI of the host: one rank on each of 4 machines. All hubs die in cycle 10.
-# Takes about two minutes. Build the image once (jobs/apptainer.def), adapt jobs/site.sh (modules, launcher, image, host_mpi), then
+# HEAL from an Apptainer image, with the MPI of the host: 8 nodes on 4 machines, a rank each. All hubs die in cycle 10.
+# Takes about two minutes. Build the image once (jobs/apptainer.def), adapt jobs/site.sh (modules, launcher, Apptainer), then
 #   sbatch jobs/slurm/apptainer.sh [--set section.field=value ...]
 # Results: out/healmpi-apptainer-JOBID.h5, the verdict at the end of the log. OUT=FILE.h5 names another.
-# The host's mpirun or srun starts one container a rank; mpi4py in the image opens the host's libmpi.so, shown under its own name.
+# The host's mpirun or srun starts one container a rank; mpi4py in the image opens the host's library, shown under its own name.
 #SBATCH --job-name=healmpi-apptainer
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -18,7 +18,6 @@ cd "${SLURM_SUBMIT_DIR:-.}"
 . jobs/slurm/functions.sh
 
 wrap=(apptainer exec --bind "$host_mpi,$PWD" --pwd "$PWD"
-    --env "MPI4PY_LIBMPI=$host_mpi/lib/libmpi.so,LD_LIBRARY_PATH=$host_mpi/lib:${LD_LIBRARY_PATH:-}" "$image")
+    --env "MPI4PY_LIBMPI=$host_libmpi,LD_LIBRARY_PATH=$host_mpi/lib:${LD_LIBRARY_PATH:-}" "$image")
 python=/opt/healmpi/bin/python
-ranks="${SLURM_NTASKS:-1}"
-experiment "${OUT:-out/$job.h5}" "$ranks" "${CONFIG:-jobs/main.toml}" --set run.nodes="$ranks" "$@"
+experiment "${OUT:-out/$job.h5}" "${SLURM_NTASKS:-4}" "${CONFIG:-jobs/main.toml}" "$@"

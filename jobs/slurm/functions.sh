@@ -9,7 +9,7 @@ job="${SLURM_JOB_NAME:-local}-${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-$$}}"  # sta
 wrap=()  # put before the command of each rank
 export OMP_NUM_THREADS="$cpus"
 
-# healmpi ends itself before SLURM_JOB_END_TIME. Slurm before 23.02 does not set it, and a changed limit does not change it.
+# healmpi ends itself before SLURM_JOB_END_TIME. Slurm 22.05 does not set it, and none changes it with the limit.
 tell_end_time() {
     local task="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}" end
     [ -n "${SLURM_JOB_ID:-}" ] || return 0

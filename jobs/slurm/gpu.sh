@@ -24,4 +24,4 @@ device=(--set learner.device="${DEVICE:-cuda}")
 [ "${DEVICE:-cuda}" != cpu ] || device=()
 wrap=(bash jobs/slurm/one-gpu.sh)
 ranks="${SLURM_NTASKS:-1}"
-experiment "${OUT:-out/$job.h5}" "$ranks" "${CONFIG:-jobs/main.toml}" --set run.nodes="${NODES:-$ranks}" "${device[@]}" "$@"
+experiment "${OUT:-out/$job.h5}" "$ranks" "${CONFIG:-jobs/main.toml}" --set run.nodes="${NODES:-$((ranks > 8 ? ranks : 8))}" "${device[@]}" "$@"
