@@ -42,8 +42,9 @@ class Cluster:
     def __init__(self, folder: Path):
         self._folder = folder
 
-    def up(self) -> None:
-        done = finish(start(["bash", SCRIPT, "start", self._folder, str(os.getpid())], ROOT), 90)
+    def up(self, owner: int | None = None) -> None:
+        """owner: the process with which the cluster ends; without it, this one."""
+        done = finish(start(["bash", SCRIPT, "start", self._folder, str(owner or os.getpid())], ROOT), 90)
         if done.code == IMPOSSIBLE:
             pytest.skip(done.err.strip())
         assert done.code == 0, f"{done.out}\n{done.err}"
@@ -65,6 +66,12 @@ class Cluster:
         done = self.tool("sbatch", "--parsable", *options, f"jobs/slurm/{script}", *arguments, cwd=checkout, **environment)
         return done.out.strip()
 
+    def script(self, checkout: Path, body: str, *options: str) -> str:
+        """sbatch a few lines that use the shipped functions.sh; the job's number. Writes slurm-*.log."""
+        (checkout / "job.sh").write_text(f"#!/bin/bash\nset -euo pipefail\n. jobs/slurm/functions.sh\n{body}\n")
+        log = "--output=slurm-%A-%a.log" if any(option.startswith("--array") for option in options) else "--output=slurm-%j.log"
+        return self.tool("sbatch", "--parsable", "--open-mode=append", "--requeue", log, *options, "job.sh", cwd=checkout).out.strip()
+
     def jobs(self, number: str) -> list[Job]:
         """The job, or all tasks of an array that Slurm has told apart."""
         found = []
@@ -78,7 +85,7 @@ class Cluster:
         """Wait for something true and return it; what: named when the deadline passes."""
         deadline = time.monotonic() + timeout_s
         while not (value := condition()):
-            assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s\n{self.tool('squeue').out}"
+            assert time.monotonic() < deadline, f"{what}: not within {timeout_s} s"
             time.sleep(POLL_S)
         return value
 
@@ -90,14 +97,15 @@ class Cluster:
         return self.until(f"the end of job {number}", all_ended, timeout_s)
 
 
-def checkout(folder: Path, site: str, *lines: str) -> Path:
-    """A copy of jobs/ whose site.sh ends with this site's settings."""
+def checkout(folder: Path, site: str, *lines: str, bound: bool = False) -> Path:
+    """A copy of jobs/ whose site.sh ends with this site's settings. bound: each rank to its cores, as shipped."""
     flavour = "mpich" if site == "mpich" else "openmpi"
     if not python(flavour).exists():
         pytest.skip(f"no {flavour} at {PREFIXES[flavour]}: bash jobs/setup.sh test installs it")
     shutil.copytree(ROOT / "jobs", folder / "jobs")
     # Four nodes share this machine's cores: with binding all their first ranks would have the same core.
-    edits = [". jobs/mpi-env.sh", f"python={python(flavour)}", "mpirun_options=(--bind-to none)", "srun_options=(--cpu-bind=none)"]
+    loose = ["mpirun_options=(--bind-to none)", "srun_options=(--cpu-bind=none)"]
+    edits = [". jobs/mpi-env.sh", f"python={python(flavour)}", *([] if bound else loose)]
     with open(folder / "jobs" / "site.sh", "a") as file:
         file.write("\n".join([*edits, *SITES[site], *lines]) + "\n")
     return folder

@@ -205,16 +205,53 @@ def test_more_ranks_than_gpus_are_refused(tmp_path):
 
 
 @on_slurm
+@pytest.mark.parametrize("site", ["openmpi", "mpich"])
+def test_each_rank_is_bound_to_as_many_cores_as_it_was_given(slurm, tmp_path, site):
+    if (os.cpu_count() or 1) < 2:
+        pytest.skip("one core")
+    folder = checkout(tmp_path, site, bound=True)
+    mask = "grep -h Cpus_allowed_list /proc/self/status"
+    (two,) = slurm.ended(slurm.script(folder, f"launch 2 {mask}", "--ntasks=2", "--cpus-per-task=1", "--nodes=1"))
+    (one,) = slurm.ended(slurm.script(folder, f"launch 1 {mask}", "--ntasks=1", "--cpus-per-task=2", "--nodes=1"))
+    assert (two.code, one.code) == (0, 0), log(folder)
+    assert sorted(log(folder).replace("Cpus_allowed_list:", "").split()) == ["0", "0-1", "1"]
+
+
+@on_slurm
 def test_each_rank_is_told_when_the_job_must_end(slurm, tmp_path):
     folder = checkout(tmp_path, "openmpi")
-    command = "#!/bin/bash\n. jobs/slurm/functions.sh; launch 1 printenv SLURM_JOB_END_TIME; date -d @$SLURM_JOB_END_TIME +%FT%T"
-    (folder / "job.sh").write_text(command)
-    number = slurm.tool("sbatch", "--parsable", "--ntasks=1", "--time=7", "--output=end.log", "job.sh", cwd=folder).out.strip()
-    told = slurm.until("the end time", lambda: log(folder).split(), 60)
-    (job,) = slurm.ended(number)
+    body = "launch 1 printenv SLURM_JOB_END_TIME; date --date @$SLURM_JOB_END_TIME +%FT%T"
+    (job,) = slurm.ended(slurm.script(folder, body, "--ntasks=1", "--time=7"))
     assert job.code == 0, log(folder)
     start_s, end_s = (np.datetime64(text).astype(int) for text in (job.facts["StartTime"], log(folder).split()[1]))
-    assert end_s - start_s == 7 * 60, told
+    assert end_s - start_s == 7 * 60
+
+
+@on_slurm
+def test_a_stopped_task_of_an_array_queues_again_alone(slurm, tmp_path):
+    folder = checkout(tmp_path, "openmpi")
+    # On its first try each odd task ends as a stopped healmpi does. The last task bears the number of the array.
+    body = """
+    echo "task $SLURM_ARRAY_TASK_ID"
+    code=$((SLURM_ARRAY_TASK_ID % 2 == 1 && ${SLURM_RESTART_COUNT:-0} == 0 ? 75 : 0))
+    stoppable task.stop bash -c "exit $code"
+    """
+    jobs = slurm.ended(slurm.script(folder, body, "--array=0-1", "--ntasks=1"))
+    assert {(job.facts["ArrayTaskId"], job.state, job.restarts) for job in jobs} == {("0", "COMPLETED", 0), ("1", "COMPLETED", 1)}, log(
+        folder
+    )
+    assert (log(folder).count("task 0"), log(folder).count("task 1")) == (1, 2)
+
+
+@on_slurm
+@pytest.mark.parametrize("stop", ["a user", "too many restarts"])
+def test_a_stopped_job_does_not_queue_again_after(slurm, tmp_path, stop):
+    folder = checkout(tmp_path, "openmpi", *(["MAX_RESTARTS=0"] if stop != "a user" else []))
+    if stop == "a user":
+        (folder / "out.h5.stop").touch()
+    (job,) = slurm.ended(slurm.script(folder, "stoppable out.h5.stop bash -c 'exit 75'", "--ntasks=1"))
+    assert (job.state, job.code, job.restarts) == ("FAILED", 75, 0)
+    assert ("stopped by out.h5.stop; remove it" if stop == "a user" else "submit again, with the same OUT") in log(folder)
 
 
 @on_slurm
@@ -267,7 +304,7 @@ def test_a_job_that_is_signalled_before_its_limit_goes_on_later_to_the_same_bits
     long = [*SPAMBASE, "model.name=logistic", "run.cycles=400", "faults.crash_cycle=200", "results.views_every=50"]
     folder = checkout(tmp_path / "cluster", "openmpi")
     number = slurm.submit(folder, "single-node.sh", *sets(*long), options=("--ntasks=2", "--time=5"))
-    slurm.until("the first cycles", lambda: re.search(r" [1-9]\d*/400 ", log(folder)), 90)
+    slurm.until("the first cycles", lambda: list(folder.glob("out/*.parts/rank-00000.h5")), 90)
     slurm.tool("scancel", "--batch", "--signal=USR1", number)
     slurm.until("the queue again", lambda: slurm.jobs(number)[0].restarts == 1, 60)
     assert "the job goes back into the queue" in log(folder)
@@ -332,3 +369,38 @@ def test_reframe_fails_a_suite_that_could_not_run(tmp_path):
     done = reframe(tmp_path, "laptop", "suite=absent", "ranks=1")
     assert done.code == 1, done.out
     assert "FAILED" in done.out
+
+
+# The local Slurm.
+
+
+@on_slurm
+def test_a_local_slurm_ends_with_the_process_that_it_was_started_for(tmp_path):
+    owner = start(["sleep", "600"], tmp_path)
+    started = [owner]
+    cluster = Cluster(tmp_path / "slurm")
+    try:
+        cluster.up(owner.pid)
+        started.append(cluster.start(["srun", "-N2", "sleep", "600"], tmp_path))
+        cluster.until("a running job", lambda: "RUNNING" in cluster.tool("squeue", "-h", "-o", "%T").out, 30)
+        owner.kill()
+        owner.wait(5)
+        cluster.until("the end", lambda: not (tmp_path / "slurm" / "slurm.conf").exists(), 30)
+        assert processes_of(tmp_path / "slurm") == []
+    finally:
+        for process in started:
+            finish(process, 1)
+        cluster.down()
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Daemons that were started for this folder, and are no zombies."""
+    mark = f"HEALMPI_CLUSTER={folder}".encode()
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (process / "environ").read_bytes().split(b"\0"):
+                found.append((process / "comm").read_text())
+        except OSError:
+            continue
+    return found

@@ -9,11 +9,15 @@ job="${SLURM_JOB_NAME:-local}-${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-$$}}"  # sta
 wrap=()  # put before the command of each rank
 export OMP_NUM_THREADS="$cpus"
 
+# The last task of an array has the number of the whole array: name the task.
+this_job="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}"
+this_job="${this_job:-${SLURM_JOB_ID:-}}"
+
 # healmpi ends itself before SLURM_JOB_END_TIME. Slurm 22.05 does not set it, and none changes it with the limit.
 tell_end_time() {
-    local task="${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}" end
-    [ -n "${SLURM_JOB_ID:-}" ] || return 0
-    end=$(squeue --noheader --jobs "${task:-$SLURM_JOB_ID}" --format %e) || return 0
+    local end
+    [ -n "$this_job" ] || return 0
+    end=$(squeue --noheader --jobs "$this_job" --format %e) || return 0
     end=$(date --date "$end" +%s 2> /dev/null) || return 0  # no limit, no date
     export SLURM_JOB_END_TIME="$end"
 }
@@ -61,7 +65,7 @@ stoppable() {
     if [ -s "$stop" ]; then rm "$stop"; fi
     "$@" &
     child=$!
-    trap 'signalled=1; echo "job ${SLURM_JOB_ID:-}" > "$stop"' USR1
+    trap 'signalled=1; echo "job $this_job" > "$stop"' USR1
     while true; do
         signalled="" code=0
         wait "$child" || code=$?
@@ -76,11 +80,11 @@ stoppable() {
 again() {
     if [ -e "$1" ] && [ ! -s "$1" ]; then
         echo "stopped by $1; remove it and submit again to go on"
-    elif [ -z "${SLURM_JOB_ID:-}" ] || [ "${SLURM_RESTART_COUNT:-0}" -ge "${MAX_RESTARTS:-20}" ]; then
+    elif [ -z "$this_job" ] || [ "${SLURM_RESTART_COUNT:-0}" -ge "${MAX_RESTARTS:-20}" ]; then
         echo "stopped before the time limit; submit again, with the same OUT, to go on"
     else
         echo "stopped before the time limit; the job goes back into the queue"
-        scontrol requeue "$SLURM_JOB_ID"
+        scontrol requeue "$this_job"
     fi
     exit 75
 }
