@@ -93,7 +93,20 @@ def ranks_of(path: Path) -> int:
         return int(file.attrs["ranks"])
 
 
+@pytest.fixture(scope="module")
+def limited(slurm, tmp_path_factory):
+    """A job that will reach its limit of a minute; submitted early, since the others can run meanwhile."""
+    needs("run", "--resume")
+    endless = [*SPAMBASE, "model.name=logistic", "run.cycles=1000000", "evaluation.every=1000", "results.views_every=0"]
+    # The others shall not wait for it.
+    folder = checkout(tmp_path_factory.mktemp("limited") / "cluster", "openmpi", "renice -n 19 -p $$ > /dev/null")
+    # Slurm looks for limits every half minute: it signals between 15 s and 45 s after the start.
+    options = ("--ntasks=1", "--time=1", "--signal=B:USR1@45")
+    return folder, slurm.submit(folder, "single-node.sh", *sets(*endless), options=options, OUT="out/long.h5", MAX_RESTARTS="0")
+
+
 @on_slurm
+@pytest.mark.usefixtures("limited")
 def test_mpirun_in_a_batch_job_gives_the_bits_of_a_run_at_home(slurm, tmp_path):
     needs("run", "--resume")
     folder = checkout(tmp_path / "cluster", "openmpi")
@@ -259,7 +272,7 @@ def test_an_array_goes_on_when_a_node_goes_down_in_its_middle(slurm, tmp_path):
     folder = checkout(tmp_path, "openmpi")
     needs("suite", "--list")
     names = [line.split()[0] for line in healmpi("suite", "S", "--list", cwd=ROOT).out.splitlines()][:4]
-    number = slurm.submit(folder, "array.sh", options=("--array=0-3", "--ntasks=1", "--time=5"), SUITE="S", DIR="out/S")
+    number = slurm.submit(folder, "array.sh", options=("--array=0-3", "--ntasks=1", "--exclusive", "--time=5"), SUITE="S", DIR="out/S")
 
     def running_on_n2():
         return [job for job in slurm.jobs(number) if job.state == "RUNNING" and job.facts["NodeList"] == "n2"]
@@ -287,24 +300,12 @@ def test_an_array_says_when_it_is_shorter_or_longer_than_the_suite(slurm, tmp_pa
     assert "nothing is left for task 500" in log(folder)
 
 
-@pytest.fixture(scope="module")
-def limited(slurm, tmp_path_factory):
-    """A job that will reach its limit of a minute; submitted early, since the others can run meanwhile."""
-    needs("run", "--resume")
-    endless = [*SPAMBASE, "model.name=logistic", "run.cycles=1000000", "evaluation.every=1000", "results.views_every=0"]
-    folder = checkout(tmp_path_factory.mktemp("limited") / "cluster", "openmpi")
-    # Slurm looks for limits every half minute: it signals between 15 s and 45 s after the start.
-    options = ("--ntasks=1", "--time=1", "--signal=B:USR1@45")
-    return folder, slurm.submit(folder, "single-node.sh", *sets(*endless), options=options, OUT="out/long.h5", MAX_RESTARTS="0")
-
-
 @on_slurm
-@pytest.mark.usefixtures("limited")
 def test_a_job_that_is_signalled_before_its_limit_goes_on_later_to_the_same_bits(slurm, tmp_path):
-    long = [*SPAMBASE, "model.name=logistic", "run.cycles=400", "faults.crash_cycle=200", "results.views_every=50"]
+    long = [*SPAMBASE, "model.name=logistic", "run.cycles=300", "faults.crash_cycle=200", "results.views_every=50"]
     folder = checkout(tmp_path / "cluster", "openmpi")
-    number = slurm.submit(folder, "single-node.sh", *sets(*long), options=("--ntasks=2", "--time=5"))
-    slurm.until("the first cycles", lambda: list(folder.glob("out/*.parts/rank-00000.h5")), 90)
+    number = slurm.submit(folder, "single-node.sh", *sets(*long), options=("--ntasks=2", "--time=5"), CHECKPOINT_EVERY="40")
+    slurm.until("a checkpoint", lambda: list(folder.glob("out/*.parts/checkpoint.json")), 90)
     slurm.tool("scancel", "--batch", "--signal=USR1", number)
     slurm.until("the queue again", lambda: slurm.jobs(number)[0].restarts == 1, 60)
     assert "the job goes back into the queue" in log(folder)
@@ -312,6 +313,8 @@ def test_a_job_that_is_signalled_before_its_limit_goes_on_later_to_the_same_bits
     (job,) = slurm.ended(number)
     assert (job.state, job.code, job.restarts) == ("COMPLETED", 0, 1), log(folder)
     assert "\nVALID\n" in log(folder)
+    done, cycles = map(int, re.search(r"going on after (\d+) of (\d+) cycles", log(folder)).groups())
+    assert 40 <= done < cycles == 300
     home = healmpi("run", "jobs/main.toml", *sets(*long), "-o", tmp_path / "home.h5", cwd=ROOT)
     assert home.code == 0, home.err
     assert_same_bits(only(folder / "out"), tmp_path / "home.h5")

@@ -36,4 +36,5 @@ fi
 name="${names[$task]}"
 echo "task $task: $name"
 mkdir -p "$dir"
-stoppable "$dir/$name.h5.stop" launch "$SLURM_NTASKS" "$python" -m mpi4py -m healmpi suite "$suite" -o "$dir" --only "$name"
+stoppable "$dir/$name.h5.stop" launch "$SLURM_NTASKS" "$python" -m mpi4py -m healmpi suite "$suite" -o "$dir" --only "$name" \
+    --checkpoint-every "$every" --set learner.threads="$cpus"

@@ -6,6 +6,7 @@
 
 cpus="${SLURM_CPUS_PER_TASK:-1}"
 job="${SLURM_JOB_NAME:-local}-${SLURM_ARRAY_JOB_ID:-${SLURM_JOB_ID:-$$}}"  # stays when Slurm starts the job again
+every="${CHECKPOINT_EVERY:-100}"  # cycles between checkpoints; before a limit there is one anyhow, these are for machines that fail
 wrap=()  # put before the command of each rank
 export OMP_NUM_THREADS="$cpus"
 
@@ -38,7 +39,8 @@ launch() {
 experiment() {
     local out=$1 ranks=$2; shift 2
     mkdir -p "$(dirname "$out")"
-    stoppable "$out.stop" launch "$ranks" "$python" -m mpi4py -m healmpi run --resume --set learner.threads="$cpus" -o "$out" "$@"
+    stoppable "$out.stop" launch "$ranks" "$python" -m mpi4py -m healmpi run --resume --checkpoint-every "$every" \
+        --set learner.threads="$cpus" -o "$out" "$@"
 }
 
 # step OUT.h5 RANKS ARGUMENTS...   an experiment of a sweep: skipped when done; an invalid one does not end the sweep
