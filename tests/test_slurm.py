@@ -257,14 +257,22 @@ def test_a_stopped_task_of_an_array_queues_again_alone(slurm, tmp_path):
 
 
 @on_slurm
-@pytest.mark.parametrize("stop", ["a user", "too many restarts"])
-def test_a_stopped_job_does_not_queue_again_after(slurm, tmp_path, stop):
-    folder = checkout(tmp_path, "openmpi", *(["MAX_RESTARTS=0"] if stop != "a user" else []))
-    if stop == "a user":
-        (folder / "out.h5.stop").touch()
-    (job,) = slurm.ended(slurm.script(folder, "stoppable out.h5.stop bash -c 'exit 75'", "--ntasks=1"))
+@pytest.mark.parametrize(
+    ("stop", "restarts", "message"),
+    [
+        ("run.h5.stop", 20, "stopped by out/run.h5.stop; remove it"),
+        ("STOP", 20, "stopped by out/STOP; remove it"),
+        (None, 0, "submit again, with the same OUT"),
+    ],
+)
+def test_a_job_stays_stopped_after_a_stop_file_or_too_many_restarts(slurm, tmp_path, stop, restarts, message):
+    folder = checkout(tmp_path, "openmpi", f"MAX_RESTARTS={restarts}")
+    (folder / "out").mkdir()
+    if stop:
+        (folder / "out" / stop).touch()
+    (job,) = slurm.ended(slurm.script(folder, "stoppable out/run.h5.stop bash -c 'exit 75'", "--ntasks=1"))
     assert (job.state, job.code, job.restarts) == ("FAILED", 75, 0)
-    assert ("stopped by out.h5.stop; remove it" if stop == "a user" else "submit again, with the same OUT") in log(folder)
+    assert message in log(folder)
 
 
 @on_slurm
@@ -326,7 +334,8 @@ def test_slurms_time_limit_stops_a_run_cleanly(slurm, limited):
     (job,) = slurm.ended(number)
     assert (job.state, job.code) == ("FAILED", 75), log(folder)
     assert "submit again, with the same OUT, to go on" in log(folder)
-    assert (folder / "out" / "long.h5.parts").is_dir()
+    assert (folder / "out" / "long.h5.parts" / "checkpoint.json").exists()
+    assert not (folder / "out" / "long.h5.stop").exists()
 
 
 # ReFrame.

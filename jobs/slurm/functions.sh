@@ -62,26 +62,34 @@ figures() {
 
 # stoppable STOP-FILE COMMAND...   USR1 (from #SBATCH --signal, before the limit) puts the file at which healmpi stops
 stoppable() {
-    local stop=$1 code signalled child; shift
-    # Ours has a content; an empty one is a user's, and stays.
-    if [ -s "$stop" ]; then rm "$stop"; fi
+    local stop=$1 code signalled="" child; shift
+    remove_ours "$stop"  # of a job that was killed
+    trap 'signalled=1; [ -e "$stop" ] || echo "job $this_job" > "$stop"' USR1
     "$@" &
     child=$!
-    trap 'signalled=1; echo "job $this_job" > "$stop"' USR1
     while true; do
-        signalled="" code=0
+        code=0
         wait "$child" || code=$?
-        [ -n "$signalled" ] && [ "$code" -gt 128 ] || break  # the signal has ended the wait, not the run
+        [ -n "$signalled" ] && [ "$code" -gt 128 ] || break
+        signalled=""  # the signal has ended the wait, not the run
     done
     trap - USR1
+    remove_ours "$stop"
     if [ "$code" = 75 ]; then again "$stop"; fi
     return "$code"
 }
 
-# Code 75: stopped with its state saved. Into the queue again, unless a user's STOP file says otherwise.
+# Ours has a content; an empty one is a user's, and stays.
+remove_ours() { if [ -s "$1" ]; then rm "$1"; fi; }
+
+# Code 75: stopped with its state saved. Into the queue again, unless a user's STOP file, of this run or of its suite, says otherwise.
 again() {
-    if [ -e "$1" ] && [ ! -s "$1" ]; then
-        echo "stopped by $1; remove it and submit again to go on"
+    local file users=""
+    for file in "$1" "$(dirname "$1")/STOP"; do
+        if [ -e "$file" ]; then users=$file; fi
+    done
+    if [ -n "$users" ]; then
+        echo "stopped by $users; remove it and submit again to go on"
     elif [ -z "$this_job" ] || [ "${SLURM_RESTART_COUNT:-0}" -ge "${MAX_RESTARTS:-20}" ]; then
         echo "stopped before the time limit; submit again, with the same OUT, to go on"
     else

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# HEAL with a GPU a rank: 4 ranks on each of 2 machines with 4 GPUs. Each rank sees one GPU and the cores next to it.
+# HEAL with a GPU a rank: 4 ranks on each of 2 machines with 4 GPUs. Each rank sees one GPU.
 # Takes a few minutes. Adapt jobs/site.sh, then from the top folder of the checkout:
 #   sbatch jobs/slurm/gpu.sh [--set section.field=value ...]
 #   sbatch --nodes=1 --gpus-per-node=8 --ntasks-per-node=8 jobs/slurm/gpu.sh
 # Results: out/healmpi-gpu-JOBID.h5, the verdict at the end of the log. OUT=FILE.h5 names another.
-# What is not there: models are small and sent from host memory. Tensors are copied through the host, whether or not the MPI
-# is CUDA-aware. healmpi versions without learner.device refuse to start; DEVICE=cpu tries all but the GPU.
+# What is not there: healmpi versions without learner.device train on the CPU and refuse to start here; DEVICE=cpu tries the rest.
+# Models travel through host memory, whether or not the MPI is CUDA-aware. Cores are not chosen by their distance to the GPU.
 #SBATCH --job-name=healmpi-gpu
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4

@@ -26,15 +26,17 @@ dir="${DIR:-out/$job}"
 # Evaluation and audit are no part of what is to be scaled.
 lean=(--set evaluation.every=0 --set results.audit=off --set run.cycles=20 --set data.dataset=mnist10k)
 
-done_ranks=()
-for ((ranks = 1; ranks <= most; ranks *= 2)); do
+counts=()
+for ((ranks = 1; ranks < most; ranks *= 2)); do counts+=("$ranks"); done
+counts+=("$most")
+
+for ranks in "${counts[@]}"; do
     if [ "$mode" = strong ]; then nodes=$((most * ${PER_RANK:-4})); else nodes=$((ranks * ${PER_RANK:-4})); fi
     step "$dir/$mode-$ranks.h5" "$ranks" --set run.nodes="$nodes" "${lean[@]}" "$@"
-    done_ranks+=("$ranks")
 done
 
 echo "$mode scaling: cycles a second, and their part of what the first line promises"
-for ranks in "${done_ranks[@]}"; do
+for ranks in "${counts[@]}"; do
     echo "$mode $ranks $(figures "$dir/$mode-$ranks.h5" cycles_per_s wait_share)"
 done | awk 'BEGIN {printf "%6s %12s %12s %12s\n", "ranks", "cycles/s", "efficiency", "wait_share"}
     NR == 1 {one = $3 / ($1 == "strong" ? $2 : 1)}
