@@ -4,8 +4,9 @@
 #   sbatch jobs/slurm/gpu.sh [--set section.field=value ...]
 #   sbatch --nodes=1 --gpus-per-node=8 --ntasks-per-node=8 jobs/slurm/gpu.sh
 # Results: out/healmpi-gpu-JOBID.h5, the verdict at the end of the log. OUT=FILE.h5 names another.
-# What is not there: healmpi versions without learner.device train on the CPU and refuse to start here; DEVICE=cpu tries the rest.
-# Models travel through host memory, whether or not the MPI is CUDA-aware. Cores are not chosen by their distance to the GPU.
+# Needs a torch with CUDA: HEALMPI_PYTHON names a Python that has one. DEVICE=cpu tries all but the GPU.
+# What is not there: models travel through host memory, whether or not the MPI is CUDA-aware; cores are not chosen by their
+# distance to the GPU. A healmpi without learner.device refuses to start.
 #SBATCH --job-name=healmpi-gpu
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=4
