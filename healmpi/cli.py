@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import healmpi
-from healmpi import stopping
+from healmpi import progress, stopping
 from healmpi import suite as suites
 from healmpi.config import Config, ConfigError, to_toml
 
@@ -330,8 +330,6 @@ class _Bar:
     def start(self, done: int) -> None:
         if self._ranks.rank != 0:
             return
-        from tqdm import tqdm
-
         print(self._opening(), flush=True)
         if self._note:
             print(self._note, flush=True)
@@ -339,7 +337,7 @@ class _Bar:
         total = self._config.run.cycles + self._config.run.warmup_cycles
         if done:
             print(f"going on after {done} of {total} cycles", flush=True)
-        self._bar = tqdm(total=total, initial=done, unit="cycle", dynamic_ncols=True, file=sys.stderr)
+        self._bar = progress.bar(total=total, initial=done, unit="cycle")
 
     def _opening(self) -> str:
         config, size = self._config, self._ranks.size
@@ -349,10 +347,10 @@ class _Bar:
             what += f", {config.model.name} on {config.data.dataset} ({config.data.partition})"
         return f"{what}, {config.topology.name}{_sizes(config)}, seed {config.run.seed}"
 
-    def watch(self, progress) -> None:
-        shown = {"live": progress.live, "hubs": progress.hubs}
-        if progress.accuracy == progress.accuracy:
-            shown["accuracy"] = f"{progress.accuracy:.3f}"
+    def watch(self, state) -> None:
+        shown = {"live": state.live, "hubs": state.hubs}
+        if state.accuracy == state.accuracy:
+            shown["accuracy"] = f"{state.accuracy:.3f}"
         self._bar.set_postfix(shown, refresh=False)
         self._bar.update()
 

@@ -35,6 +35,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from healmpi import progress
 from healmpi.config import Config, ConfigError, override
 from healmpi.presets import PRESETS
 from healmpi.stopping import Limits, Stopped, first_reason
@@ -332,15 +333,13 @@ class _Bar:
 
     def __enter__(self) -> _Bar:
         if self._speaks:
-            from tqdm import tqdm
-
             skipped = len(self._suite.experiments) - len(self._todo)
             done = f", {skipped} of them done already" if skipped else ""
             print(f"{self._suite.title}\n{len(self._suite.experiments)} experiments{done}", flush=True)
             total = sum(cost(one.config) for one in self._todo)
             # The unit is arbitrary, so shares and times are shown and no rates.
             layout = "{percentage:3.0f}%|{bar}| {elapsed}<{remaining} {desc}{postfix}"
-            self._bar = tqdm(total=total, dynamic_ncols=True, file=sys.stderr, bar_format=layout, mininterval=0.5)
+            self._bar = progress.bar(total=total, bar_format=layout)
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -352,7 +351,7 @@ class _Bar:
         if self._bar is not None:
             config = experiment.config
             self._step, self._shown = cost(config) / (config.run.cycles + config.run.warmup_cycles), 0.0
-            self._bar.set_description_str(f"{self._number}/{len(self._todo)} {experiment.name}")
+            self._bar.set_description_str(f"{self._number}/{len(self._todo)} {experiment.name}", refresh=False)
 
     def go_on(self, cycles: int) -> None:
         """So many cycles are done already."""
@@ -360,10 +359,10 @@ class _Bar:
             self._bar.update(cycles * self._step)
             self._shown += cycles * self._step
 
-    def watch(self, progress) -> None:
+    def watch(self, state) -> None:
         """After each cycle."""
-        accuracy = "" if math.isnan(progress.accuracy) else f", accuracy {progress.accuracy:.3f}"
-        self._bar.set_postfix_str(f"cycle {progress.cycle}{accuracy}", refresh=False)
+        accuracy = "" if math.isnan(state.accuracy) else f", accuracy {state.accuracy:.3f}"
+        self._bar.set_postfix_str(f"cycle {state.cycle}{accuracy}", refresh=False)
         self._bar.update(self._step)
         self._shown += self._step
 

@@ -33,3 +33,10 @@ line = f"import site; site.addsitedir({sys.argv[1]!r})\n"
 PY
     stamp > .venv-mpich/healmpi-test
 fi
+
+# Slurm and ReFrame for the tests of the job scripts, where they can be had: without them those tests skip and say why.
+if [ "$what" = test ] && ! done_already .venv reframe; then
+    bash tests/slurm_cluster.sh install || true
+    { "$python" -m venv .venv-reframe && .venv-reframe/bin/pip install --quiet ReFrame-HPC; } || true
+    stamp > .venv/healmpi-reframe
+fi

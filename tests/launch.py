@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -37,14 +38,17 @@ def finish(process: subprocess.Popen, timeout_s: float) -> Done:
         out, err = process.communicate(timeout=timeout_s)
         return Done(process.returncode, out, err)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        _kill(process.pid)
         out, err = process.communicate()
         return Done(None, out, err)
     finally:
-        try:
-            os.killpg(process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
+        _kill(process.pid)
+
+
+def _kill(group: int) -> None:
+    """End the process group, if it has not ended by itself."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(group, signal.SIGKILL)
 
 
 def start(command: list[str | Path], cwd: Path, **environment: str) -> subprocess.Popen:

@@ -10,7 +10,7 @@ import healmpi
 ROOT = Path(healmpi.__file__).parent
 
 LAYERS = [  # from the top; a module may import from its own layer and from those below
-    {"cli", "__main__", "suite"},
+    {"cli", "__main__", "suite", "progress"},
     {"run"},
     {"host", "participants", "recorder", "audit", "provenance", "allocator", "checkpoint", "stopping"},
     {"worlds", "learning", "results"},
@@ -25,7 +25,7 @@ ROOMS = {
     "mpi4py": {"worlds/mpi.py", "worlds/hub_group.py"},
     "torch": {"learning/models.py", "learning/learner.py", "learning/device.py"},
     "h5py": "results/",
-    "tqdm": {"cli.py", "suite.py"},
+    "tqdm": {"progress.py"},
 }
 PURE = ("overlay", "algorithms", "node.py", "messages.py", "streams.py", "config.py", "presets.py")
 WORLD_BOUND = {"time", "socket", "subprocess", "threading", "multiprocessing", "os", "torch", "mpi4py", "h5py"}
