@@ -46,12 +46,10 @@ def state_path(out: Path, step: int, rank: int) -> Path:
     return parts_folder(out) / f"state-{step}-rank-{rank:05d}"
 
 
-def write_state(out: Path, step: int, rank: int, state: dict[str, Any]) -> int:
-    """Write a rank's state; returns its size in bytes. Raises OSError."""
+def write_state(out: Path, step: int, rank: int, state: dict[str, Any]) -> None:
+    """Write a rank's state. Raises OSError."""
     # One pickle: models that nodes share are written once.
-    data = pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL)
-    _write(state_path(out, step, rank), data)
-    return len(data)
+    _write(state_path(out, step, rank), pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL))
 
 
 def commit(out: Path, index: Index) -> None:
@@ -100,5 +98,5 @@ def read_state(out: Path, index: Index, rank: int) -> dict[str, Any]:
     path = state_path(out, index.step, rank)
     try:
         return pickle.loads(path.read_bytes())
-    except (OSError, pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
-        raise ConfigError("--resume", str(path), f"it cannot be read ({error}); --force starts again") from None
+    except Exception as error:  # a damaged pickle can raise anything
+        raise ConfigError("--resume", str(path), f"it cannot be read ({error}); --force without --resume starts again") from None

@@ -2,7 +2,7 @@
 
 Exit codes: 0 valid, 1 a fault of healmpi or of the machine, 2 usage, 3 the run ended and is not valid, 75 stopped before its
 end with its state saved (EX_TEMPFAIL: the same again later goes on). Under mpirun rank 0
-alone speaks. The rule that surprises: MPI is touched only by `run`, and only when a launcher has started this process.
+alone speaks. The rule that surprises: MPI is touched only by `run` and `suite`, and only when a launcher has started this process.
 """
 
 from __future__ import annotations
@@ -106,7 +106,11 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="overrides", help="override one field (repeatable)"
     )
     run.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="where the results go; needed, but for --dry-run")
-    run.add_argument("--force", action="store_true", help="replace an existing file, discard the parts of a killed run")
+    run.add_argument(
+        "--force",
+        action="store_true",
+        help="replace an existing file and the parts of a killed run; with --resume: those of another configuration",
+    )
     run.add_argument("--resume", action="store_true", help="go on from the checkpoint of a stopped run; without one: from the start")
     _add_limits(run, "OUT.h5.stop")
     run.add_argument("--dry-run", action="store_true", help="print the resolved configuration and its hash, run nothing")
@@ -127,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         "--set", action="append", default=[], metavar="SECTION.FIELD=VALUE", dest="overrides",
         help="override one field in all experiments (repeatable)",
     )  # fmt: skip
-    suite.add_argument("--force", action="store_true", help="replace files of the same name with another configuration")
+    suite.add_argument("--force", action="store_true", help="replace files and checkpoints of another configuration")
     suite.add_argument("--world", choices=("auto", "local", "mpi"), default="auto", help="auto: mpi when a launcher started this process")
     _add_limits(suite, "FOLDER/STOP")
     suite.set_defaults(command=_suite)
@@ -316,7 +320,8 @@ def _hint(options: argparse.Namespace) -> str:
     """What to do about what a stopped command has left."""
     if options.command is _suite:
         return "the same command goes on with what is not done"
-    return f"what was flushed lies in {options.out}.parts, `healmpi merge {options.out}` makes a file of it"
+    merge = f"`healmpi merge {options.out}` makes a file of it"
+    return f"what was flushed lies in {options.out}.parts: {merge}, and the same command with --resume goes on from a checkpoint"
 
 
 class _Bar:
@@ -362,7 +367,7 @@ class _Bar:
 def _crowded(config: Config, ranks) -> str:
     """A warning when this machine has fewer cores than threads that want one; for rank 0. On all ranks together."""
     here, cores = ranks.mpi.crowd() if ranks.mpi else (1, len(os.sched_getaffinity(0)))
-    threads = config.learner.threads or len(os.sched_getaffinity(0))
+    threads = config.learner.threads_here
     if here * threads <= cores:
         return ""
     return f"note: {here} ranks with {threads} threads each share {cores} cores here, so times say little".replace("1 threads", "1 thread")
@@ -452,12 +457,14 @@ def _info(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
+    from healmpi import checkpoint
     from healmpi.results import merge, preflight
 
     def rescue() -> None:
         preflight.refuse_running(options.file)
         path = merge.merge(options.file, remove_parts=False, force=options.force)
-        print(f"wrote {path}; its parts are still in {path}.parts, and no longer needed")
+        use = "`healmpi run --resume` goes on from them" if checkpoint.find(path) else "no longer needed"
+        print(f"wrote {path}; its parts are still in {path}.parts, {use}")
         _verdict(path)
 
     return _read(rescue)

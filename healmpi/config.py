@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import tomllib
 import types
 import typing
@@ -233,6 +234,11 @@ class LearnerSection(_Section):
         high=1024,
     )
 
+    @property
+    def threads_here(self) -> int:
+        """torch threads of this process: as configured, or the cores it may run on."""
+        return self.threads or len(os.sched_getaffinity(0))
+
 
 @dataclass(frozen=True, slots=True)
 class TopologySection(_Section):
@@ -330,10 +336,10 @@ class FaultEvent(_Section):
         # Zero-argument super() does not work in a slotted dataclass: the decorator makes a second class.
         _Section.__post_init__(self)
         targets = [self.fraction > 0, bool(self.nodes), self.hubs != "none", self.best_connected > 0]
+        if self.kind == "loss" and (self.fraction <= 0 or sum(targets) != 1 or self.spare_hubs):
+            raise ConfigError("faults.plan", self.describe(), "loss hits a fraction of all messages, and nothing else")
         if sum(targets) != 1:
             raise ConfigError("faults.plan", self.describe(), "exactly one of fraction, nodes, hubs, best_connected says who is hit")
-        if self.kind == "loss" and (self.fraction <= 0 or self.spare_hubs):
-            raise ConfigError("faults.plan", self.describe(), "loss hits a fraction of all messages, and nothing else")
         if self.spare_hubs and self.hubs != "none":
             raise ConfigError("faults.plan.spare_hubs", True, "false where hubs says who is hit")
         if self.kind != "crash" and self.point != "start":
@@ -409,9 +415,7 @@ class ResultsSection(_Section):
     views_every: int = option(1, "Cycles between recorded overlay views. 0: none.", low=0)
     flush_every: int = option(5, "Cycles between flushes of the part files: what a killed job loses at most.", low=1)
     save_models: bool = option(False, "Write every node's final model into the file.")
-    audit: str = option(
-        "auto", "Serial recomputation of all hub averages: 'auto', on small runs; 'on'; 'off'.", choices=("auto", "on", "off")
-    )
+    audit: str = option("auto", "Serial recomputation of all averages: 'auto', on small runs; 'on'; 'off'.", choices=("auto", "on", "off"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -522,7 +526,7 @@ class Config:
         elif not fanout and topology.name in OVERLAYS:
             fanout = min(DEFAULT_PEERS, topology.view_size)
         servers = topology.servers if topology.name == "multi-star" else 0
-        attempts = section.group_attempts or max(DEFAULT_ATTEMPTS, servers)
+        attempts = section.group_attempts or min(100, max(DEFAULT_ATTEMPTS, servers))
         return dataclasses.replace(section, name=name, fanout=fanout, group_attempts=attempts)
 
     def _meant(self, section: str, given: str) -> str:
@@ -536,7 +540,7 @@ class Config:
         meant = getattr(PRESETS[algorithm], section)
         if given not in ("auto", meant):
             other = f"for another combination set run.algorithm = {CUSTOM!r} and both names"
-            raise ConfigError(f"{section}.name", given, f"{meant!r} with run.algorithm = {algorithm!r}; {other}")
+            raise ConfigError(f"{section}.name", given, f"{meant!r} or 'auto' with run.algorithm = {algorithm!r}; {other}")
         return meant
 
     @property
@@ -575,6 +579,8 @@ class Config:
     def _check_topology(self) -> None:
         nodes, topology = self.run.nodes, self.topology
         if topology.name == "multi-star" and not 2 <= topology.servers <= nodes // 2:
+            if nodes < 4:
+                raise ConfigError("run.nodes", nodes, "at least 4 with several servers: a worker for each")
             raise ConfigError("topology.servers", topology.servers, f"2 to {nodes // 2}: a worker for each server, with {nodes} nodes")
         if topology.name == "random-regular" and (topology.degree >= nodes or topology.degree * nodes % 2):
             allowed = f"less than run.nodes, {nodes}, and an even number of link ends, degree * nodes"

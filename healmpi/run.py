@@ -10,7 +10,6 @@ The rule that surprises: nothing here is different for one process and for many.
 from __future__ import annotations
 
 import contextlib
-import os
 import secrets
 import time
 import zlib
@@ -27,7 +26,7 @@ from healmpi.config import Config, ConfigError, to_toml
 from healmpi.host import Host, Progress, RunFailed
 from healmpi.learning import datasets, partition
 from healmpi.participants import Participants
-from healmpi.results import merge, preflight
+from healmpi.results import info, merge, preflight
 from healmpi.results.schema import ResultsError
 from healmpi.results.writer import PartWriter
 from healmpi.stopping import Limits, Stopper
@@ -37,7 +36,8 @@ from healmpi.worlds.world import World, blocks
 if TYPE_CHECKING:
     from healmpi.learning.learner import Learner
 
-STARTED = time.perf_counter()
+_STARTED = time.perf_counter()
+"""When this module was imported; of the first run, what comes before it counts as its start-up."""
 
 
 class Refused(Exception):
@@ -67,6 +67,8 @@ class Ranks:
             value = attempt()
         except ConfigError as error:
             sentence = str(error)
+        except (OSError, MemoryError) as error:
+            sentence = f"rank {self.rank}: {type(error).__name__}: {error}"
         first = next((one for one in self.share(sentence) if one is not None), None)
         if first is not None:
             raise Refused(first)
@@ -87,8 +89,13 @@ class Ranks:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A run that can start. parts: each node's training samples, int64 indices; empty when nothing is learnt."""
+    """A run that can start.
 
+    parts: each node's training samples, int64 indices; empty when nothing is learnt. begun: time.perf_counter() when it began to
+    be prepared.
+    """
+
+    begun: float
     config: Config
     nodes: range
     learner: Learner | None
@@ -98,11 +105,13 @@ class Prepared:
 
 def prepare(config: Config, ranks: Ranks) -> Prepared:
     """Load and check everything the run needs, on all ranks together. Raises Refused."""
+    global _STARTED
+    begun, _STARTED = _STARTED or time.perf_counter(), 0.0
     allocator.keep_freed_memory()
     nodes = blocks(config.run.nodes, ranks.size)[ranks.rank]
     if not config.learns:
-        return Prepared(config, nodes, None, (), None)
-    prepared = ranks.refuse_together(lambda: _load(config, nodes))
+        return Prepared(begun, config, nodes, None, (), None)
+    prepared = ranks.refuse_together(lambda: _load(begun, config, nodes))
     learner = prepared.learner
     mark = (learner.size, zlib.crc32(learner.newcomer(0, 0)))
     first = ranks.share(mark)[0]
@@ -110,7 +119,7 @@ def prepare(config: Config, ranks: Ranks) -> Prepared:
     return prepared
 
 
-def _load(config: Config, nodes: range) -> Prepared:
+def _load(begun: float, config: Config, nodes: range) -> Prepared:
     data = datasets.load(config.data, config.run.seed)
     parts = partition.partition(data.train_y, config.data, config.run.nodes, config.run.seed)
     counts = partition.label_counts(data.train_y, parts, data.classes)
@@ -119,7 +128,7 @@ def _load(config: Config, nodes: range) -> Prepared:
     from healmpi.learning.learner import Learner
 
     learner = Learner(config, data, {node: parts[node] for node in nodes})
-    return Prepared(config, nodes, learner, parts, counts)
+    return Prepared(begun, config, nodes, learner, parts, counts)
 
 
 def _check_same_model(config: Config, rank: int, mine: tuple[int, int], first: tuple[int, int]) -> None:
@@ -142,10 +151,16 @@ class Manner:
 
 
 class _Claim(NamedTuple):
-    """What rank 0 holds and knows before the run starts. lock: elsewhere None. index: the checkpoint to go on from."""
+    """What rank 0 holds and knows before the run starts.
 
-    lock: IO[str] | None
-    index: checkpoint.Index | None
+    lock: elsewhere None. index: the checkpoint to go on from. ended: all parts are whole, only the merging is left. replaces: the
+    file that is there may go.
+    """
+
+    lock: IO[str] | None = None
+    index: checkpoint.Index | None = None
+    ended: bool = False
+    replaces: bool = False
 
 
 def execute(
@@ -163,28 +178,36 @@ def execute(
     """
     config, manner = prepared.config, manner or Manner()
     size = prepared.learner.size if prepared.learner else 0
-    needed = preflight.estimate_bytes(config, ranks.size, size)
+    participants = Participants(config)
+    needed = preflight.estimate_bytes(config, ranks.size, size, participants.view_width, participants.static)
     claim = ranks.refuse_together(lambda: _claim_output(config, ranks, out, manner, needed))
     with contextlib.closing(claim.lock) if claim.lock else contextlib.nullcontext():
-        index = ranks.share(claim.index)[0]
+        index, ended = ranks.share((claim.index, claim.ended))[0]
+        if ended:
+            started(config.run.cycles + config.run.warmup_cycles)
+            return _merge(ranks, out, claim.replaces)
         saved = ranks.refuse_together(lambda: checkpoint.read_state(out, index, ranks.rank)) if index else None
         run_id = index.run_id if index else ranks.share(secrets.token_hex(8))[0]
         started(index.step if index else 0)
-        _run(prepared, ranks, out, run_id, watch, manner, saved)
+        _run(prepared, participants, ranks, out, run_id, watch, manner, saved)
         # All parts are complete from here on.
-        return ranks.fail_together(lambda: merge.merge(out, remove_parts=True, force=manner.force) if ranks.rank == 0 else None)
+        return _merge(ranks, out, claim.replaces)
+
+
+def _merge(ranks: Ranks, out: Path, force: bool) -> Path | None:
+    return ranks.fail_together(lambda: merge.merge(out, remove_parts=True, force=force) if ranks.rank == 0 else None)
 
 
 def _run(
-    prepared: Prepared, ranks: Ranks, out: Path, run_id: str, watch: Callable[[Progress], None], manner: Manner, saved: dict | None
-) -> None:
+    prepared: Prepared, participants: Participants, ranks: Ranks, out: Path, run_id: str, watch: Callable[[Progress], None],
+    manner: Manner, saved: dict | None,
+) -> None:  # fmt: skip
     """All cycles, or those that are left; leaves this rank's finished part."""
     config = prepared.config
-    participants = Participants(config)
     writer = ranks.fail_together(lambda: _part_writer(prepared, ranks, out, run_id, participants.view_width, saved))
     with _closing(writer):
         world = ranks.world(config.run.nodes, prepared.learner.size if prepared.learner else 0, config.limits.step_timeout_s)
-        keeper = _Keeper(ranks, out, writer, manner.limits, config, run_id, saved)
+        keeper = _Keeper(ranks, out, writer, manner.limits, prepared, run_id, saved)
         host = Host(config, participants, world, prepared.nodes, prepared.learner, writer.append, watch, keeper)
         if saved is not None:
             host.resume(saved["cycle"], saved["host"])
@@ -198,14 +221,14 @@ class _Keeper:
     """Saves a run's state on all ranks. Wall times go on from those of the checkpoint that the run came from."""
 
     def __init__(
-        self, ranks: Ranks, out: Path, writer: PartWriter, limits: Limits, config: Config, run_id: str, saved: dict[str, Any] | None
+        self, ranks: Ranks, out: Path, writer: PartWriter, limits: Limits, prepared: Prepared, run_id: str, saved: dict[str, Any] | None
     ):
         self._ranks, self._out, self._writer = ranks, out, writer
-        self._config_hash, self._run_id = config.hash(), run_id
+        self._config_hash, self._run_id = prepared.config.hash(), run_id
         self._begun = time.perf_counter()
-        self.startup_s = self._begun - STARTED
+        self.startup_s = self._begun - prepared.begun
         self._wall_s, self._saving_s = (saved["wall_s"], saved["saving_s"]) if saved else (0.0, 0.0)
-        self.stopper = Stopper(limits, config.run.cycles)
+        self.stopper = Stopper(limits, prepared.config.run.cycles)
 
     def seconds(self) -> dict[str, float]:
         """Wall times for the record."""
@@ -239,21 +262,34 @@ def _closing(writer: PartWriter) -> Iterator[None]:
 
 
 def _claim_output(config: Config, ranks: Ranks, out: Path, manner: Manner, needed: int) -> _Claim:
-    """On rank 0: a locked folder for the parts, empty or with a checkpoint to go on from. Raises ConfigError."""
+    """On rank 0: a locked folder for the parts, empty or with something to go on from. Raises ConfigError."""
     if ranks.rank != 0:
-        return _Claim(None, None)
-    index = None
-    discard = manner.force
-    if manner.resume and not manner.force:
+        return _Claim()
+    index = _checkpoint(config, ranks, out, manner) if manner.resume else None
+    known = manner.resume and merge.state_of_parts(out)
+    same = bool(known) and known.config_hash == config.hash()
+    ended = same and known.finished
+    # Without a checkpoint the same run starts again and writes the same rows again, so nothing is lost; nor is it where
+    # nothing can be read.
+    discard = manner.force or (manner.resume and (same or known is None))
+    replaces = manner.force or (manner.resume and out.exists() and info.is_rest_of(out, config.hash()))
+    preflight.check_output(out, replaces, needed, leftovers=discard or index is not None)
+    if index is None and not ended:
+        preflight.prepare_parts(out, discard)
+    return _Claim(preflight.hold_parts(out), index, ended, replaces)
+
+
+def _checkpoint(config: Config, ranks: Ranks, out: Path, manner: Manner) -> checkpoint.Index | None:
+    """The checkpoint to go on from, if there is one. Raises ConfigError: it is another run's, and must not be replaced."""
+    try:
         index = checkpoint.find(out)
         if index is not None:
             checkpoint.check(index, out, config_hash=config.hash(), ranks=ranks.size, healmpi=healmpi.__version__)
-        # Without a checkpoint the same run starts again, and writes the same rows again.
-        discard = index is None and merge.hash_of_parts(out) == config.hash()
-    preflight.check_output(out, manner.force, needed, leftovers=discard or index is not None)
-    if index is None:
-        preflight.prepare_parts(out, discard)
-    return _Claim(preflight.hold_parts(out), index)
+        return index
+    except ConfigError:
+        if manner.force:
+            return None
+        raise
 
 
 def _part_writer(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, width: int, saved: dict | None) -> PartWriter:
@@ -277,8 +313,7 @@ def _part_writer(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, width
 
 
 def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, world: World, keeper: _Keeper) -> None:
-    threads = prepared.config.learner.threads or len(os.sched_getaffinity(0))
-    facts = provenance.of_rank(threads) | world.facts.counts
+    facts = provenance.of_rank(prepared.config.learner.threads_here) | world.facts.counts
     facts |= keeper.seconds() | {"tail_s": host.tail_s}
     writer.finish(
         model_digests=host.digests(),

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,14 +71,14 @@ class Stopper:
         self._before = time.monotonic()
 
     def _why_stop(self) -> str:
-        for path in self.limits.files:
-            if path.exists():
-                return f"{path} is there; remove it before going on"
-        return out_of_time(self.limits, 2 * self._longest_s + 2 * self.saving_s)
+        return why_stop(self.limits, 2 * self._longest_s + 2 * self.saving_s)
 
 
-def out_of_time(limits: Limits, needed_s: float = 0.0) -> str:
-    """Why there is no time left for what takes so long; empty: there is."""
+def why_stop(limits: Limits, needed_s: float = 0.0) -> str:
+    """Why not to go on with what takes so long; empty: go on."""
+    for path in limits.files:
+        if path.exists():
+            return f"{path} is there; remove it before going on"
     left = None if limits.deadline is None else limits.deadline - time.time()
     return "" if left is None or left > needed_s + MARGIN_S else "the time limit is near"
 
@@ -106,11 +105,6 @@ def seconds(text: str) -> float:
         span = float(((days * 24 + hours) * 60 + minutes) * 60 + rest)
     else:
         raise ConfigError("--time-limit", text, "seconds, a number with s, m, h or d, or [days-]HH:MM:SS")
-    if span <= 0:
-        raise ConfigError("--time-limit", text, "more than nothing")
+    if span <= MARGIN_S:
+        raise ConfigError("--time-limit", text, f"more than {MARGIN_S:g} seconds, which are left over for saving and ending")
     return span
-
-
-def first_reason(files: Sequence[Path], limits: Limits) -> str:
-    """Why not even to begin; empty: begin."""
-    return next((f"{path} is there; remove it before going on" for path in files if path.exists()), "") or out_of_time(limits)

@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 from healmpi import progress
 from healmpi.config import Config, ConfigError, override
 from healmpi.presets import PRESETS
-from healmpi.stopping import Limits, Stopped, first_reason
+from healmpi.stopping import Limits, Stopped, why_stop
 
 SHIPPED = resources.files("healmpi") / "suites"
 
@@ -94,14 +94,21 @@ def load(name: str, overrides: Sequence[str] = (), ranks: int = 1) -> Suite:
     axes.sort(key=lambda axis: axis.rank)
     # Seeds vary slowest, then sizes; the others in the order of the file, the last one fastest.
     slow_first = sorted(axes, key=lambda axis: -axis.rank)
+    if not axes:
+        raise ConfigError("axes", {}, "at least one axis: experiments are named after their places on the axes")
+    base, exclusions = _table(table, "base"), _exclusions(table, axes)
     experiments = []
     for choice in itertools.product(*(axis.values for axis in slow_first)):
         labels = {axis.name: value.label for axis, value in zip(slow_first, choice, strict=True)}
-        if not any(_excludes(rule, labels) for rule in _exclusions(table, axes)):
+        if not any(_excludes(rule, labels) for rule in exclusions):
             chosen = dict(zip((axis.name for axis in slow_first), choice, strict=True))
-            experiments.append(_experiment(table.get("base", {}), [chosen[axis.name] for axis in axes], labels, axes, overrides, ranks))
+            experiments.append(_experiment(base, [chosen[axis.name] for axis in axes], labels, axes, overrides, ranks))
     if not experiments:
         raise ConfigError("exclude", table.get("exclude"), "something must be left to run")
+    names = [one.name for one in experiments]
+    twice = next((one for one in names if names.count(one) > 1), None)
+    if twice is not None:
+        raise ConfigError("axes", twice, "each experiment a name of its own: two places of the matrix have this one")
     return Suite(str(table.get("title", name)), tuple(experiments))
 
 
@@ -151,7 +158,7 @@ def _axis(name: str, given: Any) -> _Axis:
         section, _, item = field.partition(".")
         values = [_Value(_label(name, f"{before}{value}"), {section: {item: value}}) for value in given]
     else:
-        allowed = f"a table of names with sections each; a list is possible for {', '.join(SHORT)} and 'section.field'"
+        allowed = f"a table of names with sections each; a list is possible for {', '.join(SHORT)} and, in quotes, 'section.field'"
         raise ConfigError(f"axes.{name}", given, allowed)
     labels = [value.label for value in values]
     if len(set(labels)) < len(labels):
@@ -181,6 +188,8 @@ def _exclusions(table: dict[str, Any], axes: Sequence[_Axis]) -> list[dict[str, 
     labels = {axis.name: [value.label for value in axis.values] for axis in axes}
     rules = []
     for rule in given:
+        if not isinstance(rule, dict):
+            raise ConfigError("exclude", rule, "[[exclude]], tables of axes with the names of values")
         rules.append({axis: names if isinstance(names, list) else [names] for axis, names in rule.items()})
         for axis, names in rules[-1].items():
             for name in names:
@@ -241,7 +250,10 @@ def state(experiment: Experiment, folder: Path) -> str:
         complete, config_hash = identity(path)
     except ResultsError:
         return OTHER
-    return DONE if complete and config_hash == experiment.config.hash() else OTHER
+    if config_hash != experiment.config.hash():
+        return OTHER
+    # What was merged of a run before its end is not the end.
+    return DONE if complete else OPEN
 
 
 def result_path(experiment: Experiment, folder: Path) -> Path:
@@ -271,12 +283,12 @@ def run(suite: Suite, ranks, folder: Path, force: bool, limits: Limits) -> list[
     outcomes = {one.name: Outcome(one) for one in suite.experiments}
     with _Bar(suite, todo, ranks.rank == 0) as bar:
         for experiment in todo:
-            files = (folder / STOP_FILE, stop_path(result_path(experiment, folder)))
-            reason = ranks.share(first_reason(files, limits))[0]
+            own = limits.with_files(folder / STOP_FILE, stop_path(result_path(experiment, folder)))
+            reason = ranks.share(why_stop(own))[0]
             if reason:
                 raise Stopped(f"before {experiment.name}: {reason}")
             bar.begin(experiment)
-            failure = _run_one(experiment, ranks, folder, bar, force, limits.with_files(*files))
+            failure = _run_one(experiment, ranks, folder, bar, force, own)
             outcomes[experiment.name].failure = failure
             bar.end(experiment, failure)
     return list(outcomes.values())
@@ -356,20 +368,23 @@ class _Bar:
     def go_on(self, cycles: int) -> None:
         """So many cycles are done already."""
         if self._bar is not None:
-            self._bar.update(cycles * self._step)
-            self._shown += cycles * self._step
+            self._advance(cycles * self._step)
 
     def watch(self, state) -> None:
         """After each cycle."""
         accuracy = "" if math.isnan(state.accuracy) else f", accuracy {state.accuracy:.3f}"
         self._bar.set_postfix_str(f"cycle {state.cycle}{accuracy}", refresh=False)
-        self._bar.update(self._step)
-        self._shown += self._step
+        self._advance(self._step)
+
+    def _advance(self, amount: float) -> None:
+        # Sums of floats may end a little above the total.
+        self._bar.update(min(amount, self._bar.total - self._bar.n))
+        self._shown += amount
 
     def end(self, experiment: Experiment, failure: str | None) -> None:
         if self._bar is None:
             return
-        self._bar.update(cost(experiment.config) - self._shown)
+        self._advance(cost(experiment.config) - self._shown)
         if failure is not None:
             self._bar.write(f"healmpi: {experiment.name} has failed: {failure}", file=sys.stderr)
 
@@ -410,7 +425,7 @@ def summarise(outcomes: Sequence[Outcome], folder: Path) -> list[Row]:
 
 def _without_seed(experiment: Experiment) -> str:
     seed = experiment.labels.get("seed")
-    return experiment.name.removesuffix(f"-{seed}") if seed else experiment.name
+    return experiment.name.removesuffix(f"-{seed}") if seed and len(experiment.labels) > 1 else "all" if seed else experiment.name
 
 
 COLUMNS = {

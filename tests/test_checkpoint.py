@@ -144,7 +144,53 @@ def test_resume_refuses_what_is_not_the_same_run(tmp_path):
     state.write_bytes(state.read_bytes()[:100])
     damaged = healmpi("run", *base, "-o", "x.h5", "--resume", cwd=tmp_path)
     assert damaged.code == 2 and str(state.name) in damaged.err and "cannot be read" in damaged.err
-    assert healmpi("run", *base, "-o", "x.h5", "--resume", "--force", cwd=tmp_path).code == 0
+    assert healmpi("run", *base, "-o", "x.h5", "--force", cwd=tmp_path).code == 0
+
+
+def test_force_with_resume_replaces_other_runs_and_goes_on_with_this_one(tmp_path):
+    base = ["run", *sets(*drawn.TINY, "run.cycles=4"), "-o", "x.h5", "--resume", "--force"]
+    (tmp_path / "x.h5.stop").touch()
+    assert healmpi(*base, cwd=tmp_path).code == 75
+    again = healmpi(*base, cwd=tmp_path)
+    assert again.code == 75 and "going on after 1 of 4" in again.out
+    other = healmpi(*base, "--set", "run.seed=2", cwd=tmp_path)
+    assert other.code == 75 and "going on" not in other.out
+
+
+def test_a_run_that_was_merged_before_its_end_still_goes_on(tmp_path):
+    base = ["run", *sets(*drawn.TINY, "run.cycles=4"), "-o", "x.h5"]
+    (tmp_path / "x.h5.stop").touch()
+    assert healmpi(*base, cwd=tmp_path).code == 75
+    (tmp_path / "x.h5.stop").unlink()
+    merged = healmpi("merge", "x.h5", cwd=tmp_path)
+    assert merged.code == 0 and "--resume" in merged.out and (tmp_path / "x.h5").exists()
+    done = healmpi(*base, "--resume", cwd=tmp_path)
+    assert done.code == 0 and "going on after 1 of 4" in done.out and "VALID" in done.out.splitlines(), done.err
+
+
+def test_a_run_whose_merging_failed_is_merged_and_not_run_again(tmp_path, monkeypatch):
+    from healmpi.host import RunFailed
+    from healmpi.results import merge
+
+    ranks, config, out = run.Ranks(), Config.load(None, [*drawn.TINY, "run.cycles=4"]).resolve(), tmp_path / "x.h5"
+    with monkeypatch.context() as patch:
+        patch.setattr(merge, "_write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(RunFailed, match="No space left"):
+            run.execute(run.prepare(config, ranks), ranks, out, lambda progress: None)
+    seen = []
+    run.execute(run.prepare(config, ranks), ranks, out, seen.append, run.Manner(resume=True))
+    assert out.exists() and seen == [], "nothing was run"
+
+
+def test_an_empty_or_unreadable_folder_of_parts_is_in_nobodys_way(tmp_path):
+    parts = tmp_path / "x.h5.parts"
+    parts.mkdir()
+    (parts / "lock").touch()
+    assert healmpi("run", *sets(*drawn.TINY, "run.cycles=2"), "-o", "x.h5", cwd=tmp_path).code == 0
+    parts.mkdir()
+    (parts / "rank-00000.h5").write_bytes(b"rubbish")
+    (tmp_path / "x.h5").unlink()
+    assert healmpi("run", *sets(*drawn.TINY, "run.cycles=2"), "-o", "x.h5", "--resume", cwd=tmp_path).code == 0
 
 
 def test_resume_starts_where_there_is_nothing_and_again_where_only_parts_are(tmp_path):
@@ -169,7 +215,7 @@ def test_time_spans(text, seconds):
     assert stopping.seconds(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "soon", "1:2", "-5", "0", "10:99:00", "5w"])
+@pytest.mark.parametrize("text", ["", "soon", "1:2", "-5", "0", "5", "10:99:00", "5w"])
 def test_bad_time_spans_are_refused(text):
     with pytest.raises(ConfigError, match="--time-limit"):
         stopping.seconds(text)

@@ -61,6 +61,14 @@ def test_exclusions_overrides_and_any_field_as_an_axis(tmp_path):
     assert {one.config.run.cycles for one in suite.experiments} == {9}
 
 
+def test_two_places_of_one_name_are_refused(tmp_path):
+    text = "[base.run]\nnodes = 6\n[axes.a.x]\n[axes.a.x-y.run]\ncycles = 3\n[axes.b.z]\n[axes.b.y-z]\n"
+    with pytest.raises(ConfigError, match="x-y-z.*a name of its own"):
+        suites.load(written(tmp_path, text))
+    with pytest.raises(ConfigError, match="at least one axis"):
+        suites.load(written(tmp_path, "[base.run]\nnodes = 6\n"))
+
+
 def test_only_takes_names_and_patterns(tmp_path):
     suite = suites.load(written(tmp_path))
     assert [one.name for one in suite.only(["heal-half-s2", "ring-*-s1"]).experiments] == ["ring-none-s1", "ring-half-s1", "heal-half-s2"]
@@ -83,6 +91,9 @@ def test_only_takes_names_and_patterns(tmp_path):
         (("[axes]", "[[exclude]]\nsize = 'n1'\n[axes]"), ["exclude.size", "the axes are algorithm, scenario, seed"]),
         (("[axes]", "[[exclude]]\nseed = ['s1', 's2']\n[axes]"), ["exclude", "something must be left"]),
         (("nodes = 6", "nodes = = 6"), ["SUITE", "not valid TOML"]),
+        (("[base.run]", "exclude = ['heal']\n[base.run]"), ["exclude", "heal", "[[exclude]]"]),
+        (("seed = [1, 2]", "data.alpha = [0.1]"), ["axes.data", "in quotes, 'section.field'"]),
+        (("algorithm = [", "'run.seed' = [1]\n'learner.seed' = [1]\nalgorithm = ["), ["learner.seed", "unknown key"]),
     ],
 )
 def test_bad_suites_are_refused_by_name(tmp_path, change, words):

@@ -79,6 +79,7 @@ class Gossip:
             self.age = max(ages.values())
             self.updated_in = self._cycle
         self.round = self.round._replace(sources=sources, weights=weights, result=self.model)
+        self._received = {}
 
     def trained(self, event: Trained) -> list[Action]:
         """The round is over."""

@@ -13,7 +13,6 @@ The rule that surprises: torch's default generator is seeded anew before each jo
 from __future__ import annotations
 
 import functools
-import os
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -51,7 +50,7 @@ class Learner:
 
         Sets the number of torch's threads in this process. Raises ConfigError when the model does not fit the data.
         """
-        torch.set_num_threads(threads(config.learner))
+        torch.set_num_threads(config.learner.threads_here)
         self._config = config
         self._dataset = dataset
         self._device = device.find(config.learner)
@@ -170,11 +169,6 @@ class Learner:
     def _swap_out(self, job: TrainJob) -> None:
         if self._config.learner.optimizer_state == "keep":
             self._states[job.node] = (job.incarnation, self._optimizer.state[self._flat.parameters_view])
-
-
-def threads(section: LearnerSection) -> int:
-    """torch threads of this rank: as configured, or the cores of its affinity mask."""
-    return section.threads or len(os.sched_getaffinity(0))
 
 
 def _shard(dataset: Dataset, indices: np.ndarray, place: torch.device) -> _Shard:

@@ -45,6 +45,14 @@ def identity(path: Path) -> tuple[bool, str]:
     return _read(path, lambda file: (bool(file.attrs["complete"]), str(file["config"].attrs["hash"])))
 
 
+def is_rest_of(path: Path, config_hash: str) -> bool:
+    """Whether it is what `healmpi merge` has made of a run of this configuration before its end."""
+    try:
+        return identity(path) == (False, config_hash)
+    except ResultsError:
+        return False
+
+
 def _read(path: Path, work: Callable[[h5py.File], Value]) -> Value:
     path = Path(path)
     with open_results(path) as file:

@@ -116,12 +116,26 @@ def merge(out: Path, *, remove_parts: bool, force: bool = False) -> Path:
     return out
 
 
-def hash_of_parts(out: Path) -> str | None:
-    """The configuration's hash in the parts of OUT; None: there are none that can be read."""
+@dataclass(frozen=True, slots=True)
+class PartsState:
+    """What is known of the parts of a run. finished: all ranks have come to the end, and their parts are whole."""
+
+    config_hash: str
+    finished: bool
+
+
+def state_of_parts(out: Path) -> PartsState | None:
+    """What the parts of OUT are; None: there are none that can be read."""
+    parts, broken = [], False
     for path in _part_files(parts_folder(out)):
-        with contextlib.suppress(ResultsError):
-            return str(_read_part(path).attrs["config_hash"])
-    return None
+        try:
+            parts.append(_read_part(path))
+        except ResultsError:
+            broken = True
+    if not parts:
+        return None
+    whole = not broken and len(parts) == int(parts[0].attrs["ranks"]) and all(part.state == FINISHED for part in parts)
+    return PartsState(str(parts[0].attrs["config_hash"]), whole)
 
 
 def temporary_path(out: Path) -> Path:
@@ -132,7 +146,7 @@ def temporary_path(out: Path) -> Path:
 def remove_part_files(out: Path) -> None:
     """Delete the parts of OUT, their lock, and their folder unless something else lies in it."""
     folder = parts_folder(out)
-    for path in (*_part_files(folder), *folder.glob("state-*-rank-*"), folder / "checkpoint.json", folder / LOCK_NAME):
+    for path in (*_part_files(folder), *folder.glob("state-*-rank-*"), *folder.glob("checkpoint.json*"), folder / LOCK_NAME):
         path.unlink(missing_ok=True)
     # Somebody's own file in the folder is not ours to delete.
     with contextlib.suppress(OSError):

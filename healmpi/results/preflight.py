@@ -80,7 +80,7 @@ def _check_leftovers(out: Path, force: bool, leftovers: bool) -> None:
         raise ConfigError("-o", str(out), "it exists already; --force replaces it")
     if parts.exists() and not parts.is_dir():
         raise ConfigError("-o", str(out), f"{parts} is in the way: the parts are written to a folder of that name")
-    if parts.is_dir() and any(parts.iterdir()) and not (force or leftovers):
+    if parts.is_dir() and any(path.name != LOCK_NAME for path in parts.iterdir()) and not (force or leftovers):
         ways = f"--resume goes on with it, `healmpi merge {out}` makes a file of what is there, --force discards it"
         raise ConfigError("-o", str(out), f"{parts} holds the parts of an earlier run: {ways}")
 
@@ -126,13 +126,16 @@ def prepare_parts(out: Path, force: bool) -> None:
         parts_folder(out).mkdir(exist_ok=True)
 
 
-def estimate_bytes(config: Config, ranks: int, model_size: int) -> int:
-    """About what a run writes, parts and merged file together. config: a resolved one. model_size: floats in a model."""
+def estimate_bytes(config: Config, ranks: int, model_size: int, view_width: int, static: bool) -> int:
+    """About what a run writes, parts and merged file together.
+
+    config: a resolved one. model_size: floats in a model. view_width: ids in a view at most; static: they are written once.
+    """
     nodes, cycles = config.run.nodes, config.run.cycles + config.run.warmup_cycles
     widths = {"phase": len(PHASES), "kind": len(KINDS)}
     row = sum(np.dtype(column.dtype).itemsize * widths.get(column.dims[-1], 1) for column in CYCLE_COLUMNS)
     views = cycles // config.results.views_every if config.results.views_every else 0
-    tables = nodes * (cycles * row + views * 4 * config.topology.view_size)
+    tables = nodes * (cycles * row + (min(1, views) if static else views) * 4 * view_width)
     models = 2 * 4 * nodes * model_size if config.results.save_models else 0
     return int(tables * (1 + MERGED_SHARE)) + models + ranks * RANK_BYTES
 
