@@ -32,13 +32,14 @@ def spread(values: Sequence[float]) -> float:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """share: 0 to 100."""
+    """share: 0 to 100; nan for fewer than two values."""
     array = finite(values)
-    return float(np.percentile(array, share)) if array.size else np.nan
+    return float(np.percentile(array, share)) if array.size > 1 else np.nan
 
 
 def median(values: Sequence[float]) -> float:
-    return percentile(values, 50)
+    array = finite(values)
+    return float(np.median(array)) if array.size else np.nan
 
 
 def harmonic_mean(rates: Sequence[float]) -> float:
