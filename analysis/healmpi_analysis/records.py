@@ -8,6 +8,7 @@ cycle on, warm-up included.
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ class Record:
       messages, model_messages [message], bytes [B]: sent in the cycle, all nodes;
       hub_messages, other_messages, hub_bytes, other_bytes: sent and accepted, by hubs and by other live nodes, all together;
       seconds, wall_seconds [s]: of the cycle; elapsed, wall_elapsed [s]: since the start, at the end of the cycle;
+      hub_set: a number that names the set of hubs, the same for the same set;
       distinct_models: different model CRCs among live nodes, nan where none was computed.
     kind_messages, kind_bytes: float64 [cycles, kinds], sent. phase_seconds: float64 [cycles, phases], mean over ranks.
     rank_seconds: float64 [ranks, phases], all cycles; nan for a rank that left nothing.
@@ -106,7 +108,7 @@ def reduce_source(source: Source) -> Record:
         alive = block["alive"] != 0
         hub = alive & (block["is_hub"] != 0)
         hubs_then |= {int(source.cycles[start + row]): hub[row] for row in range(stop - start) if source.cycles[start + row] in before_faults}
-        piece = {"live": alive.sum(axis=1), "hubs": hub.sum(axis=1)}
+        piece = {"live": alive.sum(axis=1), "hubs": hub.sum(axis=1), "hub_set": _set_names(hub)}
         piece |= _accuracy(block, alive, incarnation) | _distinct(block, alive) | _traffic(block, alive, hub, source.facts.kinds)
         piece |= _times(block, hosts, source.facts.phases, rank_seconds, clock)
         incarnation = block["incarnation"][-1] if "incarnation" in block else None
@@ -122,13 +124,17 @@ def reduce_source(source: Source) -> Record:
     )
 
 
+def _set_names(hub: np.ndarray) -> np.ndarray:
+    return np.array([zlib.crc32(row.tobytes()) for row in np.packbits(hub, axis=1)], np.int64)
+
+
 def _was_hub(hubs_then: dict[int, np.ndarray], cycle: int, node: int) -> bool:
     row = hubs_then.get(cycle - 1)
     return bool(row is not None and 0 <= node < len(row) and row[node])
 
 
 def _no_cycles(facts: Facts) -> dict[str, np.ndarray]:
-    names = ("live", "hubs", *_ACCURACY, "distinct_models", *_TRAFFIC, "elapsed", "wall_elapsed")
+    names = ("live", "hubs", "hub_set", *_ACCURACY, "distinct_models", *_TRAFFIC, "elapsed", "wall_elapsed")
     kinds, phases = np.empty((0, len(facts.kinds))), np.empty((0, len(facts.phases)))
     return dict.fromkeys(names, np.empty(0)) | {"kind_messages": kinds, "kind_bytes": kinds, "phase_seconds": phases}
 

@@ -3,7 +3,9 @@
     faults of neighbouring cycles and of one kind are one episode; each episode is watched until the next one begins
 
 The rule that surprises: accuracy is *back* when it has reached its last value before the episode again, to within half a
-percentage point, after having lost more than that; an episode in which it never lost so much is back after 0 cycles.
+percentage point, after having lost more than that; an episode in which it never lost so much is back after 0 cycles. Hubs
+*stand* when as many as wanted are there and are the same in the next cycle: right after a crash beliefs change from cycle
+to cycle, and their number may be right by accident.
 """
 
 from __future__ import annotations
@@ -41,8 +43,8 @@ class Episode:
 class Recovery:
     """One episode of one run. Times count from the last cycle of the episode; nan: it did not come to it, or was not measured.
 
-    hub_cycles, hub_seconds: until as many live nodes as wanted (h, or all live ones if fewer) believe to be hubs; 0 cycles: at
-    the end of the episode's last cycle already; nan where there are no hubs. hub_wall_seconds: with judging and records.
+    hub_cycles, hub_seconds: until as many live nodes as wanted (h, or all live ones if fewer) believe to be hubs, and the same
+    ones a cycle later; 0 cycles: at the end of the episode's last cycle already; nan where there are no hubs.
     accuracy_before, accuracy_lowest: mean over live nodes, in the last evaluated cycle before, and the least until it was back.
     accuracy_cycles, accuracy_seconds: until it was back.
     """
@@ -97,10 +99,11 @@ def _since(record: Record, episode: Episode, cycle: float) -> tuple[float, float
 
 
 def _hubs_stand(record: Record, after) -> float:
-    """First cycle with the wanted number of hubs."""
+    """First cycle with the wanted number of hubs that are the same in the next cycle."""
     if record.facts.hub_count == 0:
         return np.nan
-    stand = after.index[after["hubs"] == np.minimum(record.facts.hub_count, after["live"])]
+    enough = after["hubs"] == np.minimum(record.facts.hub_count, after["live"])
+    stand = after.index[enough & (after["hub_set"] == after["hub_set"].shift(-1))]
     return float(stand[0]) if len(stand) else np.nan
 
 

@@ -164,7 +164,7 @@ def recovery_table(timed: Sequence[Group]) -> Table:
                  **_median("accuracy_seconds", [one.accuracy_seconds for one in found])}
             )  # fmt: skip
     note = (
-        "Counted from the last cycle of the episode until the wanted number of live nodes believe to be hubs, and until the mean accuracy "
+        "Counted from the last cycle of the episode until the wanted number of live nodes believe to be hubs and are the same a cycle later, and until the mean accuracy "
         "is within half a percentage point of its last value before; medians over the runs in which it came to that, with 95 % intervals. "
         "back: in how many of n runs. drop: the mean over runs of the most that was lost."
     )

@@ -24,6 +24,7 @@ from healmpi_analysis.figures.style import (
     new_figure,
     numbered,
     stacked,
+    wrapped,
 )
 from healmpi_analysis.groups import Group
 from healmpi_analysis.records import Record
@@ -54,9 +55,29 @@ def over_cycles(groups: Sequence[Group], looks: Palette) -> Iterator[Picture]:
             _line(axes, mean.index.to_numpy(), mean, spread, f"{group.variant} (n={len(group.one_of_each_seed)})", looks, group.variant)
         _mark_faults(axes, [group.runs[0] for group in piece])
         axes.set(xlabel="cycle", ylabel="accuracy", title=scenario)
-        legend_below(figure, axes, len(piece))
+        legend_below(figure, axes)
         name, title = numbered("accuracy_cycles", "Accuracy over cycles", index, len(pieces))
         yield Picture(name, title, f"{scenario}. {_BAND} Dashed red: a crash; shaded: churn or another lasting fault.", figure)
+
+
+def over_scenarios(groups: Sequence[Group]) -> Iterator[Picture]:
+    """One picture a variant that was run in several scenarios."""
+    found = learning(groups)
+    variants = {name: [group for group in found if group.variant == name] for name in dict.fromkeys(group.variant for group in found)}
+    pieces = [(name, piece) for name, mine in variants.items() if len(mine) > 1 for piece in chunks(mine)]
+    looks = Palette(tuple(group.scenario for group in found))
+    for index, (variant, piece) in enumerate(pieces):
+        figure = new_figure(2.9 + 0.2 * len(piece))
+        axes = figure.subplots()
+        for group in piece:
+            mean, spread = _over_seeds([run.judged for run in group.one_of_each_seed])
+            label = f"{group.scenario} (n={len(group.one_of_each_seed)})"
+            _line(axes, mean.index.to_numpy(), mean, spread, label, looks, group.scenario)
+        _mark_faults(axes, [group.runs[0] for group in piece])
+        axes.set(xlabel="cycle", ylabel="accuracy", title=wrapped(variant))
+        legend_below(figure, axes)
+        name, title = numbered("accuracy_scenarios", "Accuracy over cycles, by scenario", index, len(pieces))
+        yield Picture(name, title, f"{variant}. {_BAND} Dashed red: a crash; shaded: churn or another lasting fault.", figure)
 
 
 def over_seconds(timed: Sequence[Group], looks: Palette) -> Iterator[Picture]:
@@ -71,7 +92,7 @@ def over_seconds(timed: Sequence[Group], looks: Palette) -> Iterator[Picture]:
             _line(axes, seconds[mean.index].to_numpy(), mean, spread, f"{group.variant} (n={len(group.runs)})", looks, group.variant)
             _mark_on_line(axes, group.runs[0], seconds, mean)
         axes.set(xlabel="seconds of the algorithm", ylabel="accuracy", title=scenario)
-        legend_below(figure, axes, len(piece))
+        legend_below(figure, axes)
         name, title = numbered("accuracy_seconds", "Accuracy over seconds", index, len(pieces))
         note = "Seconds without judging models and keeping records, mean over runs. Red triangles: the first cycle of a fault."
         yield Picture(name, title, f"{scenario}. {_BAND} {note}", figure)

@@ -33,13 +33,19 @@ def membership(groups: Sequence[Group]) -> Iterator[Picture]:
         top.set_title(wrapped(group.label))
         bottom.plot(record.cycles, record.series["hubs"], color=COLOURS[0], label="hubs")
         bottom.axhline(record.facts.hub_count, color=COLOURS[1], linestyle=(0, (4, 2)), linewidth=1.1, label="hubs wanted")
-        bottom.set(xlabel="cycle", ylabel="hubs", ylim=(0, max(record.facts.hub_count, np.percentile(record.series["hubs"], 98)) * 1.25))
+        bottom.set(xlabel="cycle", ylabel="hubs", ylim=(0, _highest(record)))
         patches = [Patch(color=COLOURS[0], label="hub"), Patch(facecolor=PALE, label="live"), Patch(color=GREY, label="dead")]
         figure.legend(handles=[*patches, *bottom.get_legend_handles_labels()[0][1:]], loc="outside lower left", ncols=4)
         name, title = numbered("hub_membership", "Who was hub, and who was dead", index, len(with_hubs))
         left_out = f"; {more} that were hubs for fewer cycles are left out" if more else ""
         caption = f"Seed {record.seed}. Rows: nodes that ever believed to be hubs, by the first time{left_out}. Below: how many believed so."
         yield Picture(name, title, caption, figure)
+
+
+def _highest(record: Record) -> float:
+    """Room for the peaks, but when everybody believes to be a hub the rest would be a flat line."""
+    most = max(float(record.series["hubs"].max()), record.facts.hub_count, 1)
+    return 1.15 * (min(most, 3 * record.facts.hub_count) if record.facts.hub_count else most)
 
 
 def raster(record: Record) -> tuple[np.ndarray, np.ndarray, int]:
@@ -74,5 +80,5 @@ def _draw(axes, record: Record, nodes: np.ndarray, states: np.ndarray) -> None:
     for row in range(1, len(nodes)):
         axes.axhline(row - 0.5, color="white", linewidth=0.8)
     axes.set_ylabel("node")
-    axes.set_yticks(range(len(nodes)), [str(node) for node in nodes], fontsize=min(8.0, 7.0))
+    axes.set_yticks(range(len(nodes)), [str(node) for node in nodes], fontsize=7)
     axes.tick_params(length=0)

@@ -27,7 +27,7 @@ def different(groups: Sequence[Group], looks: Palette) -> Iterator[Picture]:
             mean = 100 * pd.concat(shares, axis=1).dropna().mean(axis=1)
             axes.plot(mean.index, mean, label=f"{group.variant} (n={len(shares)})", **looks.line(group.variant))
         axes.set(xlabel="cycle", ylabel="different models,\n% of live nodes", ylim=(0, 105), title=scenario)
-        legend_below(figure, axes, len(piece))
+        legend_below(figure, axes)
         name, title = numbered("distinct_models", "Different models (a proxy of consensus)", index, len(pieces))
         caption = f"{scenario}. Different checksums among the models of live nodes at the end of the cycle: whether they agree, not how far apart they are."
         yield Picture(name, title, caption, figure)

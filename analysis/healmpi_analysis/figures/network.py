@@ -122,10 +122,9 @@ def _graph(axes, moment: Moment, places: np.ndarray, central: np.ndarray) -> Non
     axes.scatter(*places[moment.is_hub].T, s=46, marker="D", color=COLOURS[1], zorder=4, edgecolors="white", linewidths=0.6)
     if len(central) <= 24:
         for node in np.flatnonzero(moment.is_hub):
-            x, y = places[node]
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
-            axes.text(x, y + 0.1, str(node), ha="center", va="bottom", fontsize=7.5, zorder=5, bbox=box)
-    limit = 1.08 * np.abs(places).max()
+            axes.annotate(str(node), places[node], (0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=7.5, zorder=5, bbox=box)
+    limit = 1.12 * np.abs(places).max()
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
     axes.axis("off")
 
@@ -167,7 +166,7 @@ def measures(groups: Sequence[Group], looks: Palette) -> Iterator[Picture]:
             axes.set_ylim(0, 1.02 if field == "clustering" else None)
         panels[-1].set_xlabel("cycle")
         figure.align_ylabels(panels)
-        legend_below(figure, panels[0], len(piece))
+        legend_below(figure, panels[0])
         name, title = numbered("topology", "Measures of the overlay over cycles", index, len(pieces))
         caption = (
             "First seed of each group, live nodes, a choice of the recorded cycles. Distances and clustering take the graph as undirected. "
@@ -193,6 +192,6 @@ def in_degrees(groups: Sequence[Group], looks: Palette) -> Iterator[Picture]:
             values = np.sort(degrees)
             axes.step(values, np.arange(len(values), 0, -1), where="pre", label=group.label, **palette.line(group.label))
         axes.set(yscale="log", xlabel="in-degree", ylabel="nodes with at least that", ylim=(0.8, None))
-        legend_below(figure, axes, len(piece))
+        legend_below(figure, axes)
         name, title = numbered("in_degree", "In-degree distribution", index, len(pieces))
         yield Picture(name, title, "First seed of each group, last recorded cycle, live nodes; hubs stand out on the right.", figure)

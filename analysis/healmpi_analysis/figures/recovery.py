@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from healmpi_analysis import statistics
 from healmpi_analysis.figures.style import COLOURS, Picture, chunks, name_rows, numbered, stacked
@@ -27,6 +28,8 @@ def recovery(timed: Sequence[Group]) -> Iterator[Picture]:
                 _marks(axes, row, found, unit)
             name_rows(axes, [label for label, _ in piece])
             axes.set(xlabel=f"{unit} until it was back")
+            if unit == "cycles":
+                axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             axes.set_xlim(-0.03 * max(axes.get_xlim()[1], 1e-9), None)
         handles = [panels[0].plot([], [], marker=marker, color=colour, linestyle="none")[0] for _, _, marker, colour in _LOOKS]
         figure.legend(handles, [text for _, text, _, _ in _LOOKS], loc="outside lower left", ncols=2)

@@ -48,5 +48,5 @@ def _figure(kind: str, points: Sequence[Point], looks: Palette):
     bottom.set_xticks([], minor=True)
     top.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     top.yaxis.set_minor_formatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
-    legend_below(figure, top, len(names))
+    legend_below(figure, top)
     return figure

@@ -23,7 +23,7 @@ DPI = 200
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, without their yellow, which is hard to see on white."""
 
-DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 2, 1, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (8, 3)), (0, (2, 2)))
+DASHES = ("-", (0, (5, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0, (2.2, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (9, 2)), (0, (1.2, 1)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 GREY, PALE, FAULT = "#8a8a8a", "#d9d9d9", "#a0182d"
 
@@ -64,6 +64,10 @@ class Picture:
     def _saved(self, kind: str, **options) -> bytes:
         buffer = io.BytesIO()
         with matplotlib.rc_context(RC):
+            # Laid out once: both kinds of file look the same, in half the time.
+            if self.figure.get_layout_engine() is not None:
+                self.figure.draw_without_rendering()
+                self.figure.set_layout_engine("none")
             self.figure.savefig(buffer, format=kind, **options)
         return buffer.getvalue()
 
@@ -109,16 +113,16 @@ def stacked(panels: int, panel_in: float, *, share: bool = True, legend_rows: fl
     return figure, list(axes)
 
 
-def legend_below(figure: Figure, axes: Axes, labels: int) -> None:
-    """One column, names wrapped, each once."""
+def legend_below(figure: Figure, axes: Axes, *, columns: int = 1) -> None:
+    """Names wrapped, each once."""
     handles: dict[str, object] = {}
     for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
         handles.setdefault(wrapped(label), handle)
     if handles:
-        figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=1, borderaxespad=0.2, handlelength=3.2)
+        figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=columns, borderaxespad=0.2, handlelength=3.2)
 
 
-def wrapped(label: str, width: int = 66) -> str:
+def wrapped(label: str, width: int = 60) -> str:
     return "\n".join(textwrap.wrap(label, width)) or label
 
 
@@ -129,7 +133,8 @@ def name_rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", visible=False)
     for row, label in enumerate(labels):
-        axes.text(0.0, row - 0.28, shortened(label), transform=axes.get_yaxis_transform(), ha="left", va="bottom", fontsize=8.5)
+        axes.text(0.0, row - 0.28, shortened(label), transform=axes.get_yaxis_transform(), ha="left", va="bottom", fontsize=8.5,
+                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}, zorder=1.5)  # fmt: skip
         axes.axhline(row, color="#ececec", linewidth=0.8, zorder=0)
 
 

@@ -41,7 +41,7 @@ def per_cycle(groups: Sequence[Group], looks: Palette) -> Iterator[Picture]:
             axes.set(ylabel=f"{label} per cycle", ylim=(0, None))
         panels[0].set_title(scenario)
         panels[1].set_xlabel("cycle")
-        legend_below(figure, panels[0], len(piece))
+        legend_below(figure, panels[0])
         name, title = numbered("traffic_cycles", "Traffic over cycles", index, len(pieces))
         yield Picture(name, title, f"{scenario}. Sent by all nodes together, headers included; mean over seeds.", figure)
 
@@ -50,12 +50,12 @@ def by_kind(groups: Sequence[Group]) -> Iterator[Picture]:
     """A bar a group, cut by families of kinds."""
     pieces = chunks(groups, 10)
     for index, piece in enumerate(pieces):
-        figure, panels = stacked(2, 0.75 + 0.36 * len(piece), share=False, legend_rows=3)
+        figure, panels = stacked(2, 0.75 + 0.36 * len(piece), share=False, legend_rows=2)
         for axes, what, scale, label in ((panels[0], "kind_messages", 1, "messages"), (panels[1], "kind_bytes", 1e6, "MB")):
             _bars(axes, [_families(group, what) / scale for group in piece])
             name_rows(axes, [group.label for group in piece])
             axes.set(xlabel=f"{label} per cycle", xlim=(0, None))
-        legend_below(figure, panels[0], 6)
+        legend_below(figure, panels[0], columns=2)
         name, title = numbered("traffic_kinds", "Traffic by kind of message", index, len(pieces))
         yield Picture(name, title, "Sent by all nodes together; mean over cycles and seeds.", figure)
 
