@@ -22,6 +22,11 @@ if ! done_already .venv "$what"; then
     stamp > ".venv/healmpi-$what"
 fi
 
+# A browser for the test of report pages, where it is easily had; without one that test is skipped.
+if [ "$what" = test ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromedriver >/dev/null; then
+    apt-get install -y -qq chromium chromium-driver >/dev/null 2>&1 || true
+fi
+
 # MPICH lives in an environment of its own, since both MPIs bring an mpirun; everything else it takes from the first.
 if [ "$what" = test ] && ! done_already .venv-mpich test; then
     [ -x .venv-mpich/bin/python ] || "$python" -m venv .venv-mpich

@@ -9,7 +9,7 @@ The rule that surprises: importing this package imports nothing heavy; each name
 from __future__ import annotations
 
 _HOMES = {
-    "AnalysisError": "errors", "load": "load", "frame": "load", "runs": "load", "nodes": "load", "read_record": "records",
+    "AnalysisError": "errors", "load": "loading", "frame": "loading", "runs": "loading", "nodes": "loading", "read_record": "records",
     "open_source": "sources", "find_sources": "sources", "group_records": "groups", "to_networkx": "topology",
 }  # fmt: skip
 

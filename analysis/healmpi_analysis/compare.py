@@ -10,7 +10,7 @@ text says so.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -146,7 +146,7 @@ def _text(value: object) -> str:
 def _pair(a: Group, b: Group, inner: Sequence[str], tolerance: float) -> Pair:
     notes = []
     if len(a.runs) == 1 or len(b.runs) == 1:
-        notes.append("one run on a side: the interval of time and traffic is that of cycles inside the run, and accuracy has none; more seeds tell more")
+        notes.append("one run on a side: the interval of time is that of cycles inside the run, and other numbers have none; more seeds tell more")
     if not _same_sources(a, b):
         notes.append("the same configuration and seed gave different accuracies")
     changes = [_accuracy(a, b), _time(a, b, tolerance), *_seconds_to(a, b), *(_traffic(a, b, name, unit) for name, unit in (("messages", "message"), ("bytes", "B")))]
@@ -194,11 +194,18 @@ def _time(a: Group, b: Group, tolerance: float) -> Change:
 
 def _judged(change: Change, tolerance: float) -> Change:
     seen = SLOWER if change.low > 0 and change.change > tolerance else FASTER if change.high < 0 and change.change < -tolerance else SAME
-    return Change(**(asdict(change) | {"verdict": seen if np.isfinite(change.low) else UNKNOWN}))
+    return replace(change, verdict=seen if np.isfinite(change.low) else UNKNOWN)
 
 
 def _traffic(a: Group, b: Group, name: str, unit: str) -> Change:
-    return _ratio(f"{name} per cycle", unit, *([run.series[name].to_numpy() for run in group.runs] for group in (a, b)))
+    """Traffic is a function of configuration and seed: runs are paired by seed where they can be, and cycles are no sample."""
+    sides = [{run.seed: run.series[name].to_numpy() for run in group.one_of_each_seed} for group in (a, b)]
+    values = [[np.array([series.mean()]) for series in side.values()] for side in sides]
+    change = _ratio(f"{name} per cycle", unit, *values)
+    if sides[0].keys() == sides[1].keys() and len(sides[0]) > 1 and change.a:
+        ratios = statistics.bootstrap([float(right[0] / left[0]) - 1 for left, right in zip(*values, strict=True)])
+        return replace(change, low=ratios[0], high=ratios[1])
+    return change
 
 
 def _seconds_to(a: Group, b: Group) -> list[Change]:

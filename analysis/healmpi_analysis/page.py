@@ -30,7 +30,7 @@ figure { margin: 0; min-width: 0; } figure.wide { grid-column: 1 / -1; } figure 
 figure.wide .scroll img { min-width: 36rem; max-width: 60rem; } .scroll { overflow-x: auto; -webkit-overflow-scrolling: touch; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; } caption { text-align: left; }
 th, td { padding: .28rem .6rem; border-bottom: 1px solid var(--line); text-align: left; vertical-align: top; }
-th { border-bottom: 2px solid #8d97a3; white-space: nowrap; } td.n, th.n { text-align: right; white-space: nowrap; } td:first-child { min-width: 11rem; }
+th { border-bottom: 2px solid #8d97a3; white-space: nowrap; } td.n, th.n { text-align: right; white-space: nowrap; } td:first-child { min-width: clamp(10rem, 22vw, 18rem); }
 details { margin: .6rem 0; } summary { cursor: pointer; } code { font-size: .88em; }
 @media print { body { max-width: none; font-size: 10pt; } figure, tr { break-inside: avoid; } nav { display: none; } details > * { display: block; } }
 """

@@ -56,7 +56,7 @@ def graphs(groups: Sequence[Group]) -> Iterator[Picture]:
             moments = [(title, _moment(source, place)) for title, place in titled]
         figure = new_figure(2.85 if len(moments) > 1 else 3.1, width_in=2.5 * max(2, len(moments)))
         panels = figure.subplots(1, len(moments), squeeze=False)[0]
-        central = np.flatnonzero(np.any([moment.is_hub for _, moment in moments], axis=0))
+        central = np.array(list(dict.fromkeys(node for _, moment in moments for node in np.flatnonzero(moment.is_hub).tolist())), int)
         places = _places(record.facts.nodes, central)
         for axes, (title, moment) in zip(panels, moments, strict=True):
             _graph(axes, moment, places, central)
@@ -67,7 +67,7 @@ def graphs(groups: Sequence[Group]) -> Iterator[Picture]:
             f"Seed {record.seed}. Orange diamonds: hubs, with their ids; crosses: dead. Blue: a node has the hub in its view; "
             f"grey: other entries of views{_of_many(moments)}."
         )
-        yield Picture(name, title, caption, figure, wide=len(moments) > 2)
+        yield Picture(name, title, caption, figure, wide=len(moments) > 2, dpi=140)
 
 
 def _of_many(moments) -> str:
@@ -103,6 +103,9 @@ def _places(nodes: int, central: np.ndarray) -> np.ndarray:
     for ids, low in ((central, 0.36), (others, 1.0)):
         rings = 1 if len(ids) <= 160 else min(4, -(-len(ids) // 160))
         angle = 2 * np.pi * np.arange(len(ids)) / max(1, len(ids)) + 0.3
+        if low < 0.5:
+            # By the golden ratio any run of neighbours in the list is spread around the circle: the hubs of one moment.
+            angle = 2 * np.pi * (0.618034 * np.arange(len(ids)) % 1.0)
         radius = (low if len(ids) != 1 or low > 0.5 else 0.0) * (1 + 0.09 * (np.arange(len(ids)) % rings))
         places[ids] = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     return places
@@ -163,7 +166,8 @@ def measures(groups: Sequence[Group], looks: Palette) -> Iterator[Picture]:
                 axes.plot([cycle for cycle, _ in samples], values, marker=palette.marker(group.label), markersize=3, label=group.label,
                           **palette.line(group.label))  # fmt: skip
             axes.set_ylabel(label)
-            axes.set_ylim(0, 1.02 if field == "clustering" else None)
+            # Without a margin of its own the upper edge would cut the marks of the largest value.
+            axes.set_ylim(0, 1.03 if field == "clustering" else 1.12 * axes.dataLim.ymax if np.isfinite(axes.dataLim.ymax) else 1)
         panels[-1].set_xlabel("cycle")
         figure.align_ylabels(panels)
         legend_below(figure, panels[0])

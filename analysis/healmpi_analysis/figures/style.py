@@ -40,21 +40,22 @@ RC = {
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One figure. name: of its files. title, caption: for people. wide: wider than a telephone, to be scrolled there."""
+    """One figure. name: of its files. title, caption: for people. wide: wider than a telephone, to be scrolled there.
+    dpi: dots an inch, of the PNG and of what is too much for lines in the SVG."""
 
     name: str
     title: str
     caption: str
     figure: Figure
     wide: bool = False
+    dpi: int = DPI
 
     def png(self) -> bytes:
-        """At 200 dots an inch."""
-        return self._saved("png", dpi=DPI, metadata={"Software": None})
+        return self._saved("png", dpi=self.dpi, metadata={"Software": None})
 
     def svg(self) -> bytes:
         """Texts as outlines, so that it looks the same everywhere; the same bytes for the same picture."""
-        return self._saved("svg", dpi=DPI, metadata={"Date": None, "Creator": None})
+        return self._saved("svg", dpi=self.dpi, metadata={"Date": None, "Creator": None})
 
     def save(self, folder: Path) -> None:
         """NAME.png and NAME.svg."""
