@@ -27,7 +27,9 @@ def browser(profile: Path) -> Iterator:
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     program, driver = _found(BROWSERS), _found(DRIVERS)
     if program is None or driver is None:
-        pytest.skip(f"no {' or '.join([name for name, path in (('chromium', program), ('chromedriver', driver)) if path is None])} on this machine")
+        pytest.skip(
+            f"no {' or '.join([name for name, path in (('chromium', program), ('chromedriver', driver)) if path is None])} on this machine"
+        )
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
@@ -68,7 +70,11 @@ return {
 def look(opened, page: Path, width_px: int, height_px: int = 900) -> dict:
     """Opens the page at this width of the window; what is there, as the browser sees it, and its log of errors."""
     # The size of a window has a lower bound of its own; a telephone's is emulated.
-    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width_px, "height": height_px, "deviceScaleFactor": 1, "mobile": False})
+    opened.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": width_px, "height": height_px, "deviceScaleFactor": 1, "mobile": False}
+    )
     opened.get(page.as_uri())
-    opened.execute_async_script("const done = arguments[0]; Promise.all([...document.images].map(one => one.decode().catch(() => 0))).then(done);")
+    opened.execute_async_script(
+        "const done = arguments[0]; Promise.all([...document.images].map(one => one.decode().catch(() => 0))).then(done);"
+    )
     return opened.execute_script(LOOK) | {"log": [entry["message"] for entry in opened.get_log("browser")]}

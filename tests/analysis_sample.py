@@ -146,8 +146,21 @@ def write_parts(out: Path, committed: tuple[int, ...] = (6, 4), extra_kinds: int
     for rank, cycles in enumerate(committed):
         nodes = slice(2 * rank, 2 * rank + 2)
         with h5py.File(folder / f"rank-{rank:05d}.h5", "w") as file:
-            file.attrs.update({"schema": "healmpi-results-part", "schema_version": "1.1", "rank": rank, "ranks": ranks, "first_node": nodes.start,
-                               "node_count": 2, "total_nodes": NODES, "view_size": 3, "hub_count": 1, "config_hash": "0", "run_id": "a"})  # fmt: skip
+            file.attrs.update(
+                {
+                    "schema": "healmpi-results-part",
+                    "schema_version": "1.1",
+                    "rank": rank,
+                    "ranks": ranks,
+                    "first_node": nodes.start,
+                    "node_count": 2,
+                    "total_nodes": NODES,
+                    "view_size": 3,
+                    "hub_count": 1,
+                    "config_hash": "0",
+                    "run_id": "a",
+                }
+            )
             file.create_group("config").attrs.update({"json": json.dumps(config()), "toml": ""})
             file.create_group("provenance").attrs.update({"healmpi": "1"})
             for name, table in tables().items():

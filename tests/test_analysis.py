@@ -99,7 +99,13 @@ def test_neighbouring_cycles_of_churn_are_one_episode(tmp_path):
     path = write(tmp_path / "a.h5")
     with h5py.File(path, "a") as file:
         del file["faults"]
-        for name, values in {"cycle": [2, 2, 3, 5, 6], "tick": [-1] * 5, "node": [1, 2, 1, 3, -1], "kind": [b"churn"] * 4 + [b"none"], "detail": [b""] * 5}.items():
+        for name, values in {
+            "cycle": [2, 2, 3, 5, 6],
+            "tick": [-1] * 5,
+            "node": [1, 2, 1, 3, -1],
+            "kind": [b"churn"] * 4 + [b"none"],
+            "detail": [b""] * 5,
+        }.items():
             file[f"faults/{name}"] = np.array(values)
     found = episodes(read_record(path))
     assert [(one.first, one.last, one.hits, one.nodes) for one in found] == [(2, 3, 3, 2), (5, 5, 1, 1)]
@@ -174,6 +180,13 @@ def test_measures_agree_with_networkx(nodes, slots):
         assert found.path == found.diameter == np.inf
 
 
+def test_a_complete_graph_is_searched_in_pieces(monkeypatch):
+    everybody = np.broadcast_to(np.arange(90), (90, 90))
+    monkeypatch.setattr(topology, "PIECE_BYTES", 4000)
+    found = topology.measures(topology.overlay(everybody, np.ones(90, bool)))
+    assert (found.in_degree_max, found.clustering, found.path, found.diameter) == (90, pytest.approx(1), 1, 1)
+
+
 def test_a_large_ring_is_measured(tmp_path):
     ring = (np.arange(1500)[:, None] + [1]) % 1500
     found = topology.measures(topology.overlay(ring, np.ones(1500, bool)))
@@ -214,7 +227,10 @@ def test_numbers_and_sizes_as_people_read_them():
     [
         ({"faults__crash_hubs": "none"}, "no faults"),
         ({}, "all hubs crash at 3"),
-        ({"faults__crash_hubs": "none", "faults__crash_fraction": 0.2, "faults__crash_point": "before_send"}, "20% crash at 3 (before send)"),
+        (
+            {"faults__crash_hubs": "none", "faults__crash_fraction": 0.2, "faults__crash_point": "before_send"},
+            "20% crash at 3 (before send)",
+        ),
         ({"faults__crash_hubs": "none", "faults__crash_nodes": [1, 2]}, "2 nodes crash at 3"),
         ({"faults__churn_fraction": 0.1}, "all hubs crash at 3, 10% churn 10-20"),
         ({"faults__crash_hubs": "none", "faults__plan": [{"cycle": 5, "hubs": "one"}]}, "one hub crash at 5"),
@@ -233,9 +249,15 @@ def test_groups_differ_in_more_than_seed_and_ranks(tmp_path):
     ]  # fmt: skip
     groups = group_records(records_of(*paths))
     assert [(group.label, len(group.runs)) for group in groups] == [
-        ("heal fanout=1, all hubs crash at 3", 2), ("heal fanout=2, all hubs crash at 3", 1), ("ring, no faults", 1), ("ring, all hubs crash at 3", 1),
-    ]  # fmt: skip
-    assert [group.label for group in by_ranks(groups)][:2] == ["heal fanout=1, all hubs crash at 3, 1 rank", "heal fanout=1, all hubs crash at 3, 2 ranks"]
+        ("heal fanout=1, all hubs crash at 3", 2),
+        ("heal fanout=2, all hubs crash at 3", 1),
+        ("ring, no faults", 1),
+        ("ring, all hubs crash at 3", 1),
+    ]
+    assert [group.label for group in by_ranks(groups)][:2] == [
+        "heal fanout=1, all hubs crash at 3, 1 rank",
+        "heal fanout=1, all hubs crash at 3, 2 ranks",
+    ]
 
 
 def test_a_single_group_is_called_by_its_algorithm(tmp_path):

@@ -35,14 +35,31 @@ SMALL = sets(
 CRASH = sets("faults.crash_hubs=all", "faults.crash_cycle=8")
 CHURN = sets("faults.churn_fraction=0.1", "faults.churn_first_cycle=6", "faults.churn_last_cycle=9")
 RUNS = {
-    "no fault 1.h5": [], "no fault 2.h5": sets("run.seed=2"), "crash 1.h5": CRASH, "crash 2.h5": [*CRASH, *sets("run.seed=2")], "churn.h5": CHURN,
+    "no fault 1.h5": [],
+    "no fault 2.h5": sets("run.seed=2"),
+    "crash 1.h5": CRASH,
+    "crash 2.h5": [*CRASH, *sets("run.seed=2")],
+    "churn.h5": CHURN,
     "overlay.h5": sets("run.algorithm=elevator"),
-}  # fmt: skip
+}
 
 EVERY_FIGURE = {
-    "accuracy_cycles", "accuracy_scenarios", "accuracy_seconds", "time_to_accuracy", "recovery", "hub_membership", "overlay", "topology", "in_degree",
-    "traffic_cycles", "traffic_kinds", "load", "time_ranks", "scaling_strong", "distinct_models",
-}  # fmt: skip
+    "accuracy_cycles",
+    "accuracy_scenarios",
+    "accuracy_seconds",
+    "time_to_accuracy",
+    "recovery",
+    "hub_membership",
+    "overlay",
+    "topology",
+    "in_degree",
+    "traffic_cycles",
+    "traffic_kinds",
+    "load",
+    "time_ranks",
+    "scaling_strong",
+    "distinct_models",
+}
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +79,7 @@ def folder(tmp_path_factory) -> Path:
 def report(folder, tmp_path_factory) -> Path:
     """The report of the real runs."""
     out = tmp_path_factory.mktemp("out") / "a report"
-    assert main([str(folder), "-o", str(out), "-q"]) == 0
+    assert main([str(folder), "-o", str(out), "-q", "--detailed", "3"]) == 0
     return out
 
 
@@ -125,9 +142,11 @@ def test_the_numbers_agree_with_what_healmpi_says_itself(folder):
 
 def test_a_run_that_was_killed_is_reported(tmp_path):
     out = tmp_path / "killed.h5"
-    process = start([sys.executable, "-m", "healmpi", "run", *SMALL, *sets("run.cycles=1000000", "results.flush_every=1"), "-o", out], tmp_path)
+    process = start(
+        [sys.executable, "-m", "healmpi", "run", *SMALL, *sets("run.cycles=1000000", "results.flush_every=1"), "-o", out], tmp_path
+    )
     seen = ""
-    while " 7/1000000" not in seen:
+    while not re.search(r"([6-9]|\d\d)/1000000", seen):
         letter = process.stderr.read(1)
         assert letter, seen
         seen += letter
@@ -136,7 +155,7 @@ def test_a_run_that_was_killed_is_reported(tmp_path):
     assert not out.exists()
     record = read_record(out.with_name("killed.h5.parts"))
     assert len(record.series) >= 6 and record.series["live"].tolist() == [24] * len(record.series)
-    made = make_report([tmp_path], tmp_path / "report")
+    made = make_report([tmp_path], tmp_path / "report", figures=False)
     assert made.used == 1 and "No run is VALID" in made.page.read_text() and "not merged and not judged" in made.page.read_text()
 
 
@@ -163,7 +182,7 @@ def test_many_groups_are_spread_over_figures(tmp_path):
         write(tmp_path / f"{fanout}.h5", config(rule__fanout=fanout))
     records, _ = read_records(find_sources([tmp_path]))
     pictures = [picture.name for picture in all_pictures(group_records(records), detailed=1)]
-    assert [name for name in pictures if name.startswith("accuracy_cycles")] == [f"accuracy_cycles-{place}" for place in (1, 2, 3)]
+    assert [name for name in pictures if name.startswith("accuracy_cycles")] == [f"accuracy_cycles-{place}" for place in (1, 2)]
     assert pictures.count("overlay") == 1
 
 
@@ -174,12 +193,16 @@ def test_what_cannot_be_read_or_is_not_valid_is_named_and_left_out(tmp_path, cap
     write(runs / "bad.h5", config(run__seed=2), verdict="INVALID")
     write(runs / "newer.h5", version="2.0")
     (runs / "empty.h5").write_bytes(b"")
-    assert main([str(runs), "-o", str(tmp_path / "out"), "-q", "--detailed", "0"]) == 0
+    assert main([str(runs), "-o", str(tmp_path / "out"), "-q", "--no-figures"]) == 0
     told = capsys.readouterr()
     assert "1 of 2 runs, 2 files cannot be read" in told.out and told.err.count("left out") == 2
     text = (tmp_path / "out" / "index.html").read_text()
-    assert "1 of 2 runs are not VALID and are left out" in text and "rank 1 left no part file &lt;&amp;&gt;" in text and "has schema version 2.0" in text
-    assert main([str(runs), "-o", str(tmp_path / "out"), "-q", "--detailed", "0", "--include-invalid"]) == 0
+    assert (
+        "1 of 2 runs are not VALID and are left out" in text
+        and "rank 1 left no part file &lt;&amp;&gt;" in text
+        and "has schema version 2.0" in text
+    )
+    assert main([str(runs), "-o", str(tmp_path / "out"), "-q", "--no-figures", "--include-invalid"]) == 0
     assert "and are in figures and tables" in (tmp_path / "out" / "index.html").read_text()
 
 
@@ -188,7 +211,7 @@ def test_a_second_report_removes_what_the_first_wrote_and_nothing_else(tmp_path)
     make_report([path], out, detailed=1)
     (out / "figures" / "mine.png").write_bytes(b"")
     assert (out / "figures" / "overlay.png").exists() and "figures/overlay.png" in (out / MANIFEST).read_text()
-    make_report([path], out, detailed=0)
+    make_report([path], out, figures=False)
     assert not (out / "figures" / "overlay.png").exists() and (out / "figures" / "mine.png").exists()
 
 
@@ -222,9 +245,9 @@ def test_a_report_into_a_file_is_refused(tmp_path, capsys):
 
 def test_progress_is_shown_unless_quiet(tmp_path, capsys):
     path = write(tmp_path / "a.h5")
-    main([str(path), "-o", str(tmp_path / "out"), "--detailed", "0"])
+    main([str(path), "-o", str(tmp_path / "out"), "--no-figures"])
     assert "reading: 100%" in capsys.readouterr().err
-    main([str(path), "-o", str(tmp_path / "out"), "--detailed", "0", "-q"])
+    main([str(path), "-o", str(tmp_path / "out"), "--no-figures", "-q"])
     assert capsys.readouterr().err == ""
 
 
@@ -312,7 +335,7 @@ def test_the_command_is_installed_and_reads_without_healmpi(tmp_path):
     block.mkdir()
     (block / "healmpi.py").write_text("raise ImportError('healmpi is not on this laptop')")
     environment = os.environ | {"PYTHONPATH": str(block)}
-    command = [Path(sys.executable).parent / "healmpi-report", path, "-o", tmp_path / "out", "--detailed", "1"]
+    command = [Path(sys.executable).parent / "healmpi-report", path, "-o", tmp_path / "out", "--no-figures"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "index.html").exists()
@@ -325,7 +348,19 @@ def test_a_wheel_holds_the_package_and_the_command(tmp_path):
     for name in ("pyproject.toml", "README.md", "LICENSE", "healmpi", "analysis"):
         # Built from a copy: a build leaves folders in the source.
         subprocess.run(["cp", "-r", str(ROOT / name), str(source)], check=True)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "-w", str(tmp_path), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        str(tmp_path),
+        str(source),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     with zipfile.ZipFile(next(tmp_path.glob("healmpi-*.whl"))) as wheel:
@@ -338,5 +373,7 @@ def test_a_wheel_holds_the_package_and_the_command(tmp_path):
     script = "import sys, healmpi_analysis.cli as cli; assert 'site' in cli.__file__; sys.exit(cli.main(sys.argv[1:]))"
     path = write(tmp_path / "a.h5")
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    done = subprocess.run([sys.executable, "-c", script, "compare", path, path], env=environment, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", script, "compare", path, path], env=environment, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0 and "no difference seen" in done.stdout, done.stderr

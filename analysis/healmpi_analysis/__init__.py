@@ -13,7 +13,7 @@ _HOMES = {
     "open_source": "sources", "find_sources": "sources", "group_records": "groups", "to_networkx": "topology",
 }  # fmt: skip
 
-__all__ = sorted(_HOMES)  # noqa: PLE0604
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str):

@@ -64,12 +64,14 @@ def _report(arguments: Sequence[str]) -> int:
     parser.add_argument("-o", "--out", type=Path, default=Path("report"), help="folder of the report (default: report)")
     parser.add_argument("--title", default="", help="heading of the page")
     parser.add_argument("--detailed", type=_count, default=6, metavar="N", help="groups whose single nodes are drawn (default: 6)")
+    parser.add_argument("--no-figures", action="store_true", help="tables alone, in a second")
     options = parser.parse_args(arguments)
     from healmpi_analysis.report import make_report
 
     made = make_report(
-        options.places, options.out, include_invalid=options.include_invalid, detailed=options.detailed, title=options.title, quiet=options.quiet
-    )
+        options.places, options.out, include_invalid=options.include_invalid, detailed=options.detailed, figures=not options.no_figures,
+        title=options.title, quiet=options.quiet,
+    )  # fmt: skip
     for _, reason in made.refused:
         print(f"healmpi-report: left out: {reason}", file=sys.stderr)
     print(f"{made.page}: {made.used} of {made.runs} runs" + (f", {len(made.refused)} files cannot be read" if made.refused else ""))

@@ -100,7 +100,10 @@ def compare(a: Path, b: Path, *, tolerance: float = TIME_TOLERANCE, include_inva
     keyed_a, keyed_b = ({_key(group, inner): group for group in groups} for groups in (groups_a, groups_b))
     common = [key for key in keyed_a if key in keyed_b]
     if not common:
-        raise AnalysisError(f"{a} and {b} have no group of runs in common: {_first(groups_a)} against {_first(groups_b)}; compare two files, or two folders with the same set of runs")
+        raise AnalysisError(
+            f"{a} and {b} have no group of runs in common: {_first(groups_a)} against {_first(groups_b)}; "
+            "compare two files, or two folders with the same set of runs"
+        )
     outer = [name for name in differences([group.config for group in [*groups_a, *groups_b]]) if name not in inner]
     changed = tuple((name, _text(groups_a[0].config.get(name)), _text(groups_b[0].config.get(name))) for name in outer)
     ranks = [sorted({run.facts.ranks for run in runs}) for runs in (runs_a, runs_b)]
@@ -108,9 +111,14 @@ def compare(a: Path, b: Path, *, tolerance: float = TIME_TOLERANCE, include_inva
         changed += (("ranks", _text(ranks[0]), _text(ranks[1])),)
     pairs = tuple(_pair(keyed_a[key], keyed_b[key], inner, tolerance) for key in common)
     return Comparison(
-        str(a), str(b), changed, pairs, tuple(keyed_a[key].label for key in keyed_a if key not in keyed_b),
-        tuple(keyed_b[key].label for key in keyed_b if key not in keyed_a), tuple(skipped_a + skipped_b),
-    )  # fmt: skip
+        str(a),
+        str(b),
+        changed,
+        pairs,
+        tuple(keyed_a[key].label for key in keyed_a if key not in keyed_b),
+        tuple(keyed_b[key].label for key in keyed_b if key not in keyed_a),
+        tuple(skipped_a + skipped_b),
+    )
 
 
 def _runs(place: Path, include_invalid: bool, quiet: bool) -> tuple[list[Record], list[str]]:
@@ -146,11 +154,20 @@ def _text(value: object) -> str:
 def _pair(a: Group, b: Group, inner: Sequence[str], tolerance: float) -> Pair:
     notes = []
     if len(a.runs) == 1 or len(b.runs) == 1:
-        notes.append("one run on a side: the interval of time is that of cycles inside the run, and other numbers have none; more seeds tell more")
+        notes.append(
+            "one run on a side: the interval of time is that of cycles inside the run, and other numbers have none; more seeds tell more"
+        )
     if not _same_sources(a, b):
         notes.append("the same configuration and seed gave different accuracies")
-    changes = [_accuracy(a, b), _time(a, b, tolerance), *_seconds_to(a, b), *(_traffic(a, b, name, unit) for name, unit in (("messages", "message"), ("bytes", "B")))]
-    return Pair(a.label if inner else "all runs", len(a.runs), len(b.runs), tuple(change for change in changes if change is not None), tuple(notes))
+    changes = [
+        _accuracy(a, b),
+        _time(a, b, tolerance),
+        *_seconds_to(a, b),
+        *(_traffic(a, b, name, unit) for name, unit in (("messages", "message"), ("bytes", "B"))),
+    ]
+    return Pair(
+        a.label if inner else "all runs", len(a.runs), len(b.runs), tuple(change for change in changes if change is not None), tuple(notes)
+    )
 
 
 def _same_sources(a: Group, b: Group) -> bool:
@@ -188,7 +205,9 @@ def _difference(sides: Sequence[dict[int, float]], left: np.ndarray, right: np.n
 
 
 def _time(a: Group, b: Group, tolerance: float) -> Change:
-    change = _ratio("seconds per cycle", "s", [run.series["seconds"].to_numpy() for run in a.runs], [run.series["seconds"].to_numpy() for run in b.runs])
+    change = _ratio(
+        "seconds per cycle", "s", [run.series["seconds"].to_numpy() for run in a.runs], [run.series["seconds"].to_numpy() for run in b.runs]
+    )
     return _judged(change, tolerance)
 
 

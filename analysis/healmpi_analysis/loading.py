@@ -22,10 +22,27 @@ from healmpi_analysis.sources import find_sources, open_source
 Places = str | Path | Iterable[str | Path]
 
 _UNITS = {
-    "accuracy": "1", "accuracy_std": "1", "accuracy_min": "1", "accuracy_settled": "1", "evaluated": "node", "live": "node", "hubs": "node",
-    "messages": "message", "model_messages": "message", "hub_messages": "message", "other_messages": "message", "bytes": "B", "hub_bytes": "B",
-    "other_bytes": "B", "seconds": "s", "wall_seconds": "s", "elapsed": "s", "wall_elapsed": "s", "distinct_models": "1", "hub_set": "1",
-}  # fmt: skip
+    "accuracy": "1",
+    "accuracy_std": "1",
+    "accuracy_min": "1",
+    "accuracy_settled": "1",
+    "evaluated": "node",
+    "live": "node",
+    "hubs": "node",
+    "messages": "message",
+    "model_messages": "message",
+    "hub_messages": "message",
+    "other_messages": "message",
+    "bytes": "B",
+    "hub_bytes": "B",
+    "other_bytes": "B",
+    "seconds": "s",
+    "wall_seconds": "s",
+    "elapsed": "s",
+    "wall_elapsed": "s",
+    "distinct_models": "1",
+    "hub_set": "1",
+}
 _NODE_TABLES = ("accuracy", "loss", "train_loss", "trained", "alive", "is_hub", "incarnation", "staleness", "model_crc32")
 
 
@@ -40,7 +57,9 @@ def load(places: Places, *, quiet: bool = True) -> xarray.Dataset:
     """
     records = _records(places, quiet)
     cycles = np.unique(np.concatenate([record.cycles for record in records]))
-    kinds, phases = (list(dict.fromkeys(name for record in records for name in getattr(record.facts, what))) for what in ("kinds", "phases"))
+    kinds, phases = (
+        list(dict.fromkeys(name for record in records for name in getattr(record.facts, what))) for what in ("kinds", "phases")
+    )
     rows = [np.searchsorted(cycles, record.cycles) for record in records]
     variables = {}
     for name, unit in _UNITS.items():

@@ -107,7 +107,9 @@ def reduce_source(source: Source) -> Record:
         block = {name: source.read(name, start, stop) for name in tables}
         alive = block["alive"] != 0
         hub = alive & (block["is_hub"] != 0)
-        hubs_then |= {int(source.cycles[start + row]): hub[row] for row in range(stop - start) if source.cycles[start + row] in before_faults}
+        hubs_then |= {
+            int(source.cycles[start + row]): hub[row] for row in range(stop - start) if source.cycles[start + row] in before_faults
+        }
         piece = {"live": alive.sum(axis=1), "hubs": hub.sum(axis=1), "hub_set": _set_names(hub)}
         piece |= _accuracy(block, alive, incarnation) | _distinct(block, alive) | _traffic(block, alive, hub, source.facts.kinds)
         piece |= _times(block, hosts, source.facts.phases, rank_seconds, clock)
@@ -116,11 +118,19 @@ def reduce_source(source: Source) -> Record:
     columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]} if pieces else _no_cycles(source.facts)
     faults = faults.assign(was_hub=[_was_hub(hubs_then, *row) for row in zip(faults["cycle"], faults["node"], strict=True)])
     arrays = {name: columns.pop(name) for name in ("kind_messages", "kind_bytes", "phase_seconds")}
-    series = pd.DataFrame({name: values.astype(np.float64) for name, values in columns.items()}, index=pd.Index(source.cycles, name="cycle"))
+    series = pd.DataFrame(
+        {name: values.astype(np.float64) for name, values in columns.items()}, index=pd.Index(source.cycles, name="cycle")
+    )
     for clock_name, of_cycle in (("elapsed", "seconds"), ("wall_elapsed", "wall_seconds")):
         series[of_cycle] = np.diff(series[clock_name].to_numpy(), prepend=0.0)
     return Record(
-        facts=source.facts, config=flatten(source.facts.config), series=series, rank_seconds=rank_seconds, faults=faults, rank_table=ranks, **arrays
+        facts=source.facts,
+        config=flatten(source.facts.config),
+        series=series,
+        rank_seconds=rank_seconds,
+        faults=faults,
+        rank_table=ranks,
+        **arrays,
     )
 
 

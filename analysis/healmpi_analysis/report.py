@@ -44,12 +44,19 @@ class Report:
 
 
 def make_report(
-    places: Sequence[Path], out: Path, *, include_invalid: bool = False, detailed: int = DETAILED, title: str = "", quiet: bool = True
+    places: Sequence[Path],
+    out: Path,
+    *,
+    include_invalid: bool = False,
+    detailed: int = DETAILED,
+    figures: bool = True,
+    title: str = "",
+    quiet: bool = True,
 ) -> Report:
     """Read everything in `places` and write the report into the folder `out`, which is made.
 
     include_invalid: runs that are not VALID are in figures and tables too. detailed: for how many groups single nodes are
-    drawn. Raises AnalysisError: nothing to read, or `out` cannot be written.
+    drawn. figures: without them only tables are made. Raises AnalysisError: nothing to read, or `out` cannot be written.
     """
     paths = find_sources(places)
     _check_folder(out)
@@ -65,7 +72,7 @@ def make_report(
     runs = run_table(records, {run.path: group.label for group in groups for run in group.runs})
     written = _Written(out)
     pictures = []
-    for one in tqdm(all_pictures(groups, detailed=detailed), desc="drawing", unit="figure", disable=quiet):
+    for one in tqdm(all_pictures(groups, detailed=detailed) if figures else (), desc="drawing", unit="figure", disable=quiet):
         pictures.append(page.picture(one))
         written.save(f"figures/{one.name}.png", one.png())
         written.save(f"figures/{one.name}.svg", one.svg())
@@ -74,11 +81,17 @@ def make_report(
             written.save(f"tables/{one.name}.{kind}", render(one).encode())
     name = title or f"healmpi report: {', '.join(place.name or str(place) for place in places)}"
     parts = [
-        _head(name, records, used, groups, refused), _verdicts(records, used, refused, none_valid and not include_invalid), _what(groups),
-        _section("figures", "Figures", f'<div class="pictures">{"".join(pictures)}</div>' if pictures else "<p>There is nothing to draw.</p>"),
-        _section("tables", "Tables", "".join(page.table(one) for one in tables) + '<p class="note">The same as CSV, Markdown and LaTeX: folder tables.</p>'),
+        _head(name, records, used, groups, refused),
+        _verdicts(records, used, refused, none_valid and not include_invalid),
+        _what(groups),
+        _section("figures", "Figures", f'<div class="pictures">{"".join(pictures)}</div>' if pictures else "<p>Nothing was drawn.</p>"),
+        _section(
+            "tables",
+            "Tables",
+            "".join(page.table(one) for one in tables) + '<p class="note">The same as CSV, Markdown and LaTeX: folder tables.</p>',
+        ),
         _provenance(records, runs),
-    ]  # fmt: skip
+    ]
     written.save("index.html", page.page(name, parts).encode())
     written.finish()
     return Report(out / "index.html", len(records), len(used), refused)
@@ -142,8 +155,16 @@ def _head(name: str, records: Sequence[Record], used: Sequence[Record], groups: 
     valid = sum(record.valid for record in records)
     counts = {"runs": len(records), "valid": valid, "in the figures": len(used), "groups": len(groups), "not readable": len(refused)}
     items = "".join(f"<li><b>{count}</b>{label}</li>" for label, count in counts.items() if count or label != "not readable")
-    links = "".join(f'<a href="#{target}">{text}</a>' for target, text in (
-        ("verdicts", "Verdicts"), ("what", "What was run"), ("figures", "Figures"), ("tables", "Tables"), ("provenance", "Provenance")))  # fmt: skip
+    links = "".join(
+        f'<a href="#{target}">{text}</a>'
+        for target, text in (
+            ("verdicts", "Verdicts"),
+            ("what", "What was run"),
+            ("figures", "Figures"),
+            ("tables", "Tables"),
+            ("provenance", "Provenance"),
+        )
+    )
     return f'<header><h1>{escape(name)}</h1><nav>{links}</nav><ul class="counts">{items}</ul></header>'
 
 
@@ -158,7 +179,9 @@ def _verdicts(records: Sequence[Record], used: Sequence[Record], refused: Sequen
         shown = "are in figures and tables" if any(record in used for record in bad) else "are left out of figures and tables"
         body.append(f'<p class="warn">{len(bad)} of {len(records)} runs are not VALID and {shown}.</p>')
     if bad:
-        body.append(page.grid(["run", "verdict", "why"], _listed([(r.path, r.facts.verdict, "; ".join(r.facts.reasons) or "-") for r in bad])))
+        body.append(
+            page.grid(["run", "verdict", "why"], _listed([(r.path, r.facts.verdict, "; ".join(r.facts.reasons) or "-") for r in bad]))
+        )
     if refused:
         body.append(f'<p class="warn">{len(refused)} files cannot be read.</p>' + page.grid(["file", "why"], _listed(list(refused))))
     return _section("verdicts", "Verdicts", "".join(body))
@@ -174,14 +197,24 @@ def _what(groups: Sequence[Group]) -> str:
     configs = [group.config for group in groups]
     fields = differences(configs)
     rows = [
-        (group.label, len(group.runs), _values([run.seed for run in group.runs]), _values(group.ranks), *(_plain(group.config.get(f)) for f in fields))
+        (
+            group.label,
+            len(group.runs),
+            _values([run.seed for run in group.runs]),
+            _values(group.ranks),
+            *(_plain(group.config.get(f)) for f in fields),
+        )
         for group in groups
     ]
     same = [(name, _plain(value)) for name, value in (configs[0] if configs else {}).items() if name not in fields]
     what = "Groups differ in the columns shown." if fields else "All runs have one configuration."
     table = page.grid(["group", "runs", "seeds", "ranks", *fields], rows)
-    common = f"<details><summary>{len(same)} fields that are the same in all groups</summary>{page.grid(['field', 'value'], same)}</details>"
-    return _section("what", "What was run", f"<p>{what} A group is all runs that differ in seed and number of ranks alone.</p>{table}{common}")
+    common = (
+        f"<details><summary>{len(same)} fields that are the same in all groups</summary>{page.grid(['field', 'value'], same)}</details>"
+    )
+    return _section(
+        "what", "What was run", f"<p>{what} A group is all runs that differ in seed and number of ranks alone.</p>{table}{common}"
+    )
 
 
 def _plain(value: object) -> str:

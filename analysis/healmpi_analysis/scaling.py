@@ -78,7 +78,19 @@ def _of_series(groups: list[Group], strong: bool) -> list[Point]:
         speed_up = ratio if strong else ratio * growth
         low, high = statistics.bootstrap(times, np.median)
         points.append(
-            Point(name, ranks, group.runs[0].facts.nodes, len(times), seconds, low, high, base_ranks, base_seconds, speed_up, speed_up / growth)
+            Point(
+                name,
+                ranks,
+                group.runs[0].facts.nodes,
+                len(times),
+                seconds,
+                low,
+                high,
+                base_ranks,
+                base_seconds,
+                speed_up,
+                speed_up / growth,
+            )
         )
     return points
 

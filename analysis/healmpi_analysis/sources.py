@@ -26,6 +26,9 @@ from healmpi_analysis.errors import AnalysisError
 BLOCK_BYTES = 32 * 1024 * 1024
 """How much of a file is in memory at a time."""
 
+RANK_FACTS = ("state", "first_node", "node_count", "cycles", "host", "wall_s", "startup_s", "tail_s")
+"""What is read of /ranks; the other facts are for who looks into a single file."""
+
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -90,7 +93,7 @@ class Source:
         raise NotImplementedError
 
     def rank_table(self) -> pd.DataFrame:
-        """One row a rank: state (text), first_node, node_count, and the facts that the run left (wall_s, host, ...)."""
+        """One row a rank: the columns RANK_FACTS as far as the run left them; state as text."""
         raise NotImplementedError
 
     def models(self) -> h5py.Dataset | None:
@@ -122,7 +125,7 @@ def find_sources(places: Sequence[Path]) -> list[Path]:
     """
     found: dict[Path, None] = {}
     for place in map(Path, places):
-        parts = place.with_name(f"{place.name}.parts")
+        parts = place.parent / f"{place.name}.parts"
         if not place.exists() and parts.is_dir():
             place = parts
         if not place.exists():
@@ -268,14 +271,14 @@ class FileSource(Source):
 
     def faults(self) -> pd.DataFrame:
         with _damage_of(self._path):
-            group = self._file["faults"] if "faults" in self._file else {}
+            group = self._file.get("faults", {})
             return _fault_frame({name: group[name][:] for name in ("cycle", "tick", "node", "kind", "detail") if name in group})
 
     def rank_table(self) -> pd.DataFrame:
         with _damage_of(self._path):
             group = self._file["ranks"]
             states = [text(state) for state in group.attrs["states"]]
-            columns = {name: _plain_column(table[:]) for name, table in group.items() if name != "rank" and table.ndim == 1}
+            columns = {name: _plain_column(group[name][:]) for name in RANK_FACTS if name in group}
             columns["state"] = [states[index] for index in group["state"][:]]
             return pd.DataFrame(columns, index=pd.RangeIndex(self.facts.ranks, name="rank"))
 
@@ -289,7 +292,9 @@ def _plain_column(values: np.ndarray) -> np.ndarray | list[str]:
 
 def _fault_frame(columns: dict[str, np.ndarray]) -> pd.DataFrame:
     if not columns:
-        columns = {name: np.empty(0, np.int64) for name in ("cycle", "tick", "node")} | {name: np.empty(0, "S1") for name in ("kind", "detail")}
+        columns = {name: np.empty(0, np.int64) for name in ("cycle", "tick", "node")} | {
+            name: np.empty(0, "S1") for name in ("kind", "detail")
+        }
     return pd.DataFrame({name: _plain_column(values) for name, values in columns.items()})
 
 
@@ -400,6 +405,7 @@ class PartsSource(Source):
         rows = {rank: {"state": "missing", "first_node": -1, "node_count": 0, "cycles": 0} for rank in range(self.facts.ranks)}
         for part in self._parts:
             facts = _attributes(part.file["facts"]) if "facts" in part.file else {}
+            facts = {name: value for name, value in facts.items() if name in RANK_FACTS}
             nodes = {"first_node": part.nodes.start, "node_count": part.nodes.stop - part.nodes.start}
             state = "finished" if part.file.attrs.get("finished", 0) else "unfinished"
             rows[part.rank] = {"state": state, **nodes, "cycles": part.committed["cycles"], **facts}

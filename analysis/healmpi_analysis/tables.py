@@ -48,9 +48,16 @@ def all_tables(groups: Sequence[Group], consensus: dict | None = None) -> list[T
     """Every table that has at least one row. consensus: final distance by path of the run."""
     timed = by_ranks(groups)
     made = [
-        accuracy_table(groups), target_table(timed), traffic_table(groups), load_table(groups), time_table(timed), recovery_table(timed),
-        scaling_table("strong", strong_scaling(timed)), scaling_table("weak", weak_scaling(timed)), consensus_table(groups, consensus or {}),
-    ]  # fmt: skip
+        accuracy_table(groups),
+        target_table(timed),
+        traffic_table(groups),
+        load_table(groups),
+        time_table(timed),
+        recovery_table(timed),
+        scaling_table("strong", strong_scaling(timed)),
+        scaling_table("weak", weak_scaling(timed)),
+        consensus_table(groups, consensus or {}),
+    ]
     return [table for table in made if len(table.frame)]
 
 
@@ -154,26 +161,43 @@ def recovery_table(timed: Sequence[Group]) -> Table:
                 by_episode.setdefault((one.episode.title, one.episode.first, one.episode.last), []).append(one)
         for (title, first, last), found in by_episode.items():
             rows.append(
-                {"group": group.label, "episode": title, "first_cycle": first, "last_cycle": last, "n": len(found),
-                 "nodes_hit": statistics.mean([one.episode.nodes for one in found]), "hub_hits": statistics.mean([one.episode.hubs for one in found]),
-                 "hubs_back": int(np.isfinite([one.hub_cycles for one in found]).sum()),
-                 **_median("hub_cycles", [one.hub_cycles for one in found]), **_median("hub_seconds", [one.hub_seconds for one in found]),
-                 **_with_interval("accuracy_drop", [one.accuracy_drop for one in found]),
-                 "accuracy_back": int(np.isfinite([one.accuracy_cycles for one in found]).sum()),
-                 **_median("accuracy_cycles", [one.accuracy_cycles for one in found]),
-                 **_median("accuracy_seconds", [one.accuracy_seconds for one in found])}
-            )  # fmt: skip
+                {
+                    "group": group.label,
+                    "episode": title,
+                    "first_cycle": first,
+                    "last_cycle": last,
+                    "n": len(found),
+                    "nodes_hit": statistics.mean([one.episode.nodes for one in found]),
+                    "hub_hits": statistics.mean([one.episode.hubs for one in found]),
+                    "hubs_back": int(np.isfinite([one.hub_cycles for one in found]).sum()),
+                    **_median("hub_cycles", [one.hub_cycles for one in found]),
+                    **_median("hub_seconds", [one.hub_seconds for one in found]),
+                    **_with_interval("accuracy_drop", [one.accuracy_drop for one in found]),
+                    "accuracy_back": int(np.isfinite([one.accuracy_cycles for one in found]).sum()),
+                    **_median("accuracy_cycles", [one.accuracy_cycles for one in found]),
+                    **_median("accuracy_seconds", [one.accuracy_seconds for one in found]),
+                }
+            )
     note = (
-        "Counted from the last cycle of the episode until the wanted number of live nodes believe to be hubs and are the same a cycle later, and until the mean accuracy "
+        "Counted from the last cycle of the episode until the wanted number of live nodes believe to be hubs "
+        "and are the same a cycle later, and until the mean accuracy "
         "is within half a percentage point of its last value before; medians over the runs in which it came to that, with 95 % intervals. "
         "back: in how many of n runs. drop: the mean over runs of the most that was lost."
     )
     cells = (
-        _GROUP, _text("episode", "episode"), _N, _number("nodes hit", "nodes_hit", 1), _number("hits on hubs", "hub_hits", 1),
-        _count("hubs back", "hubs_back"), _interval("cycles", "hub_cycles", 1), _interval("seconds", "hub_seconds", 3),
-        _interval("accuracy drop", "accuracy_drop", 3), _count("accuracy back", "accuracy_back"),
-        _interval("cycles", "accuracy_cycles", 1), _interval("seconds", "accuracy_seconds", 3),
-    )  # fmt: skip
+        _GROUP,
+        _text("episode", "episode"),
+        _N,
+        _number("nodes hit", "nodes_hit", 1),
+        _number("hits on hubs", "hub_hits", 1),
+        _count("hubs back", "hubs_back"),
+        _interval("cycles", "hub_cycles", 1),
+        _interval("seconds", "hub_seconds", 3),
+        _interval("accuracy drop", "accuracy_drop", 3),
+        _count("accuracy back", "accuracy_back"),
+        _interval("cycles", "accuracy_cycles", 1),
+        _interval("seconds", "accuracy_seconds", 3),
+    )
     return Table("recovery", "Recovery after faults", note, pd.DataFrame(rows), cells)
 
 
@@ -201,11 +225,18 @@ def traffic_table(groups: Sequence[Group]) -> Table:
                      **_with_interval("messages", [metrics.messages_per_cycle(run) for run in runs]),
                      "model_messages": statistics.mean([metrics.model_messages_per_cycle(run) for run in runs]),
                      **_with_interval("bytes", [metrics.bytes_per_cycle(run) for run in runs])})  # fmt: skip
-    note = "Sent per cycle by all nodes together, headers included; mean over n seeds with its 95 % interval. An exchange among hubs counts as its point-to-point equivalent."
+    note = (
+        "Sent per cycle by all nodes together, headers included; mean over n seeds with its 95 % interval. "
+        "An exchange among hubs counts as its point-to-point equivalent."
+    )
     cells = (
-        _GROUP, _N, _interval("messages", "messages", 1), _number("with a model", "model_messages", 1), _size("bytes", "bytes"),
+        _GROUP,
+        _N,
+        _interval("messages", "messages", 1),
+        _number("with a model", "model_messages", 1),
+        _size("bytes", "bytes"),
         Cell("95 %", lambda row: f"{size(row['bytes_low'])} to {size(row['bytes_high'])}" if np.isfinite(row["bytes_low"]) else DASH),
-    )  # fmt: skip
+    )
     return Table("traffic", "Traffic", note, pd.DataFrame(rows), cells)
 
 
@@ -216,14 +247,25 @@ def load_table(groups: Sequence[Group]) -> Table:
         if statistics.finite([hub for hub, _ in pairs["messages"]]).size:
             row = {"group": group.label, "n": len(group.one_of_each_seed)}
             for what, found in pairs.items():
-                row |= {f"hub_{what}": statistics.mean([hub for hub, _ in found]), f"other_{what}": statistics.mean([other for _, other in found])}
+                row |= {
+                    f"hub_{what}": statistics.mean([hub for hub, _ in found]),
+                    f"other_{what}": statistics.mean([other for _, other in found]),
+                }
             rows.append(row)
-    note = "Sent and accepted per cycle by one hub and by one other live node; mean over n seeds. A hub is who believes to be one at the end of the cycle."
+    note = (
+        "Sent and accepted per cycle by one hub and by one other live node; mean over n seeds. "
+        "A hub is who believes to be one at the end of the cycle."
+    )
     cells = (
-        _GROUP, _N, _number("messages, hub", "hub_messages", 1), _number("messages, other", "other_messages", 1),
+        _GROUP,
+        _N,
+        _number("messages, hub", "hub_messages", 1),
+        _number("messages, other", "other_messages", 1),
         Cell("ratio", lambda row: number(row["hub_messages"] / row["other_messages"], 1)),
-        _size("bytes, hub", "hub_bytes"), _size("bytes, other", "other_bytes"), Cell("ratio", lambda row: number(row["hub_bytes"] / row["other_bytes"], 1)),
-    )  # fmt: skip
+        _size("bytes, hub", "hub_bytes"),
+        _size("bytes, other", "other_bytes"),
+        Cell("ratio", lambda row: number(row["hub_bytes"] / row["other_bytes"], 1)),
+    )
     return Table("load", "Load of hubs and of others", note, pd.DataFrame(rows), cells)
 
 
@@ -268,14 +310,20 @@ def scaling_table(kind: str, points: Sequence[Point]) -> Table:
     what = "the same nodes on more ranks" if kind == "strong" else "as many nodes for each rank"
     gain = "base time / time" if kind == "strong" else "base time / time times ranks / base ranks"
     note = (
-        f"{kind.capitalize()} scaling: {what}. Median seconds of the algorithm per cycle over n runs with its 95 % interval; base: fewest ranks; "
+        f"{kind.capitalize()} scaling: {what}. Median seconds of the algorithm per cycle over n runs "
+        f"with its 95 % interval; base: fewest ranks; "
         f"speed-up: {gain}; efficiency: speed-up / (ranks / base ranks)."
     )
     cells = (
-        _text("series", "series"), _count("ranks", "ranks"), _count("nodes", "nodes"), _N, _interval("s/cycle", "seconds_per_cycle", 4),
+        _text("series", "series"),
+        _count("ranks", "ranks"),
+        _count("nodes", "nodes"),
+        _N,
+        _interval("s/cycle", "seconds_per_cycle", 4),
         Cell("base s/cycle", lambda row: f"{number(row['base_seconds_per_cycle'], 4)} ({row['base_ranks']} ranks)"),
-        _number("speed-up", "speed_up", 2), _number("efficiency", "efficiency", 2),
-    )  # fmt: skip
+        _number("speed-up", "speed_up", 2),
+        _number("efficiency", "efficiency", 2),
+    )
     return Table(f"{kind}_scaling", f"{kind.capitalize()} scaling", note, frame, cells)
 
 
@@ -285,16 +333,34 @@ def scaling_table(kind: str, points: Sequence[Point]) -> Table:
 def run_table(records: Sequence[Record], labels: dict) -> Table:
     """One row a run: verdict, seed, size, cycles. labels: group by path."""
     rows = [
-        {"file": record.path.name, "group": labels.get(record.path, "-"), "seed": record.seed, "nodes": record.facts.nodes, "ranks": record.facts.ranks,
-         "cycles": len(record.series), "complete": int(record.facts.complete), "verdict": record.facts.verdict,
-         "reasons": "; ".join(record.facts.reasons), "accuracy": metrics.final_accuracy(record), "wall_s": metrics.wall_seconds(record),
-         "config_hash": record.facts.config_hash, "path": str(record.path)}
+        {
+            "file": record.path.name,
+            "group": labels.get(record.path, "-"),
+            "seed": record.seed,
+            "nodes": record.facts.nodes,
+            "ranks": record.facts.ranks,
+            "cycles": len(record.series),
+            "complete": int(record.facts.complete),
+            "verdict": record.facts.verdict,
+            "reasons": "; ".join(record.facts.reasons),
+            "accuracy": metrics.final_accuracy(record),
+            "wall_s": metrics.wall_seconds(record),
+            "config_hash": record.facts.config_hash,
+            "path": str(record.path),
+        }
         for record in records
-    ]  # fmt: skip
+    ]
     cells = (
-        _text("file", "file"), _text("group", "group"), _count("seed", "seed"), _count("nodes", "nodes"), _count("ranks", "ranks"),
-        _count("cycles", "cycles"), Cell("complete", lambda row: "yes" if row["complete"] else "no", numeric=False), _text("verdict", "verdict"),
-        _number("accuracy", "accuracy", 4), _number("wall s", "wall_s", 2),
-    )  # fmt: skip
+        _text("file", "file"),
+        _text("group", "group"),
+        _count("seed", "seed"),
+        _count("nodes", "nodes"),
+        _count("ranks", "ranks"),
+        _count("cycles", "cycles"),
+        Cell("complete", lambda row: "yes" if row["complete"] else "no", numeric=False),
+        _text("verdict", "verdict"),
+        _number("accuracy", "accuracy", 4),
+        _number("wall s", "wall_s", 2),
+    )
     note = "VALID says that a run is sound, not that it learnt well."
     return Table("runs", "Runs", note, pd.DataFrame(rows), cells)

@@ -58,11 +58,22 @@ def to_latex(table: Table) -> str:
     body = "\n".join(" & ".join(map(_latex, row)) + r" \\" for row in table.rows())
     return "\n".join(
         [
-            "% needs \\usepackage{booktabs}", r"\begin{table}", r"\centering", rf"\caption{{{_latex(table.title)}. {_latex(table.note)}}}",
-            rf"\label{{tab:{table.name.replace('_', '-')}}}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head + r" \\", r"\midrule", body,
-            r"\bottomrule", r"\end{tabular}", r"\end{table}", "",
+            "% needs \\usepackage{booktabs}",
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{_latex(table.title)}. {_latex(table.note)}}}",
+            rf"\label{{tab:{table.name.replace('_', '-')}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            head + r" \\",
+            r"\midrule",
+            body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
         ]
-    )  # fmt: skip
+    )
 
 
 def _markdown(text: str) -> str:

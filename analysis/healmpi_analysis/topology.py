@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 
 MOST_STARTS = 1024
+PIECE_BYTES = 32 * 1024 * 1024
+"""What a step of the searches takes at a time."""
+
 DENSE = 2048
 """Clustering multiplies dense matrices up to here; in a larger graph it looks at 1024 nodes, evenly spaced."""
 
@@ -48,7 +51,7 @@ def overlay(views: np.ndarray, alive: np.ndarray) -> Overlay:
     place[live] = np.arange(len(live))
     targets = place[np.where((views[live] >= 0) & (views[live] < len(alive)), views[live], len(alive))]
     sources = np.broadcast_to(np.arange(len(live))[:, None], targets.shape)
-    pairs = np.unique(np.stack([sources[targets >= 0], targets[targets >= 0]], axis=1), axis=0)
+    pairs = _distinct(sources[targets >= 0], targets[targets >= 0], len(live))
     in_degree = np.bincount(pairs[:, 1], minlength=len(live))
     return Overlay(live, pairs[pairs[:, 0] != pairs[:, 1]], in_degree)
 
@@ -66,7 +69,12 @@ def measures(graph: Overlay) -> Measures:
 
 def _undirected(graph: Overlay) -> np.ndarray:
     """int [2 * pairs, 2], every edge both ways, sorted, each once."""
-    return np.unique(np.concatenate([graph.edges, graph.edges[:, ::-1]]), axis=0)
+    return _distinct(*np.concatenate([graph.edges, graph.edges[:, ::-1]]).T, len(graph.live))
+
+
+def _distinct(sources: np.ndarray, targets: np.ndarray, count: int) -> np.ndarray:
+    """int [pairs, 2], each pair once, sorted."""
+    return np.stack(np.divmod(np.unique(sources * max(1, count) + targets), max(1, count)), axis=1)
 
 
 def _distances(edges: np.ndarray, count: int) -> tuple[float, float]:
@@ -76,12 +84,13 @@ def _distances(edges: np.ndarray, count: int) -> tuple[float, float]:
     bits = np.arange(len(starts))
     reached[starts, bits // 8] = 1 << (bits % 8)
     words = reached.view(np.uint64)
-    nodes, first = np.unique(edges[:, 0], return_index=True)
+    pieces = _pieces(edges, len(words[0]) if count else 1)
     hops, total, found = 0, 0, len(starts)
     while found < count * len(starts):
         wider = words.copy()
-        # A node is reached from wherever its neighbours are.
-        wider[nodes] |= np.bitwise_or.reduceat(words[edges[:, 1]], first, axis=0)
+        for nodes, first, neighbours in pieces:
+            # A node is reached from wherever its neighbours are.
+            wider[nodes] |= np.bitwise_or.reduceat(words[neighbours], first, axis=0)
         now = int(_bit_counts(wider))
         if now == found:
             return np.inf, np.inf
@@ -89,6 +98,19 @@ def _distances(edges: np.ndarray, count: int) -> tuple[float, float]:
         total += hops * (now - found)
         words, found = wider, now
     return total / (len(starts) * (count - 1)), float(hops)
+
+
+def _pieces(edges: np.ndarray, words: int) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(nodes, where the neighbours of each begin, neighbours), so many nodes at a time that their neighbours' words stay small."""
+    nodes, first = np.unique(edges[:, 0], return_index=True)
+    ends = np.append(first[1:], len(edges))
+    found, start = [], 0
+    while start < len(nodes):
+        fits = np.searchsorted(ends, first[start] + PIECE_BYTES // (8 * words), side="right")
+        stop = max(start + 1, int(fits))
+        found.append((nodes[start:stop], first[start:stop] - first[start], edges[first[start] : ends[stop - 1], 1]))
+        start = stop
+    return found
 
 
 _ONES = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).sum(axis=1).astype(np.uint8)

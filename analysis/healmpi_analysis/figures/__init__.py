@@ -27,12 +27,22 @@ def all_pictures(groups: Sequence[Group], *, detailed: int = DETAILED) -> Iterat
     looks, timed_looks = (Palette(tuple(group.variant for group in some)) for some in (groups, timed))
     closely = _closely(groups, detailed)
     makers: list[Callable[[], Iterator[Picture]]] = [
-        lambda: accuracy.over_cycles(groups, looks), lambda: accuracy.over_scenarios(groups), lambda: accuracy.over_seconds(timed, timed_looks),
-        lambda: accuracy.time_to_accuracy(timed), lambda: recovery.recovery(timed), lambda: hubs.membership(closely),
-        lambda: network.graphs(closely), lambda: network.measures(closely, looks), lambda: network.in_degrees(closely, looks),
-        lambda: traffic.per_cycle(groups, looks), lambda: traffic.by_kind(groups), lambda: traffic.load(groups),
-        lambda: time.per_rank(timed, detailed), lambda: scaling.scaling(timed), lambda: models.different(groups, looks),
-    ]  # fmt: skip
+        lambda: accuracy.over_cycles(groups, looks),
+        lambda: accuracy.over_scenarios(groups),
+        lambda: accuracy.over_seconds(timed, timed_looks),
+        lambda: accuracy.time_to_accuracy(timed),
+        lambda: recovery.recovery(timed),
+        lambda: hubs.membership(closely),
+        lambda: network.graphs(closely),
+        lambda: network.measures(closely, looks),
+        lambda: network.in_degrees(closely, looks),
+        lambda: traffic.per_cycle(groups, looks),
+        lambda: traffic.by_kind(groups),
+        lambda: traffic.load(groups),
+        lambda: time.per_rank(timed, detailed),
+        lambda: scaling.scaling(timed),
+        lambda: models.different(groups, looks),
+    ]
     for make in makers:
         with matplotlib.rc_context(RC):
             pictures = list(make())

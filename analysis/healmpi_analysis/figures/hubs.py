@@ -38,7 +38,9 @@ def membership(groups: Sequence[Group]) -> Iterator[Picture]:
         figure.legend(handles=[*patches, *bottom.get_legend_handles_labels()[0][1:]], loc="outside lower left", ncols=4)
         name, title = numbered("hub_membership", "Who was hub, and who was dead", index, len(with_hubs))
         left_out = f"; {more} that were hubs for fewer cycles are left out" if more else ""
-        caption = f"Seed {record.seed}. Rows: nodes that ever believed to be hubs, by the first time{left_out}. Below: how many believed so."
+        caption = (
+            f"Seed {record.seed}. Rows: nodes that ever believed to be hubs, by the first time{left_out}. Below: how many believed so."
+        )
         yield Picture(name, title, caption, figure)
 
 

@@ -29,5 +29,8 @@ def different(groups: Sequence[Group], looks: Palette) -> Iterator[Picture]:
         axes.set(xlabel="cycle", ylabel="different models,\n% of live nodes", ylim=(0, 105), title=scenario)
         legend_below(figure, axes)
         name, title = numbered("distinct_models", "Different models (a proxy of consensus)", index, len(pieces))
-        caption = f"{scenario}. Different checksums among the models of live nodes at the end of the cycle: whether they agree, not how far apart they are."
+        caption = (
+            f"{scenario}. Different checksums among the models of live nodes at the end of the cycle: "
+            f"whether they agree, not how far apart they are."
+        )
         yield Picture(name, title, caption, figure)

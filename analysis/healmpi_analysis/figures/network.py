@@ -13,12 +13,25 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.collections import LineCollection
 
-from healmpi_analysis.figures.style import COLOURS, FAULT, GREY, Palette, Picture, chunks, legend_below, new_figure, numbered, stacked, wrapped
+from healmpi_analysis.figures.style import (
+    COLOURS,
+    FAULT,
+    GREY,
+    Palette,
+    Picture,
+    chunks,
+    legend_below,
+    new_figure,
+    numbered,
+    stacked,
+    wrapped,
+)
 from healmpi_analysis.groups import Group
 from healmpi_analysis.records import Record
 from healmpi_analysis.recovery import episodes, recoveries
 from healmpi_analysis.sources import Source, open_source
-from healmpi_analysis.topology import Measures, Overlay, measures as measures_of, overlay
+from healmpi_analysis.topology import Measures, Overlay, overlay
+from healmpi_analysis.topology import measures as measures_of
 
 MOST_SAMPLES = 24
 """Recorded cycles of a run whose measures are worked out."""
@@ -126,7 +139,9 @@ def _graph(axes, moment: Moment, places: np.ndarray, central: np.ndarray) -> Non
     if len(central) <= 24:
         for node in np.flatnonzero(moment.is_hub):
             box = {"facecolor": "white", "alpha": 0.75, "edgecolor": "none", "pad": 0.6}
-            axes.annotate(str(node), places[node], (0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=7.5, zorder=5, bbox=box)
+            axes.annotate(
+                str(node), places[node], (0, 6), textcoords="offset points", ha="center", va="bottom", fontsize=7.5, zorder=5, bbox=box
+            )
     limit = 1.12 * np.abs(places).max()
     axes.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
     axes.axis("off")

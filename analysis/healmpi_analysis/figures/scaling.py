@@ -25,7 +25,10 @@ def scaling(timed: Sequence[Group]) -> Iterator[Picture]:
             figure = _figure(kind, [point for point in points if point.series in piece], Palette(tuple(names)))
             name, title = numbered(f"scaling_{kind}", f"{kind.capitalize()} scaling", index, len(pieces))
             what = "the same nodes on more ranks" if kind == "strong" else "as many nodes for each rank"
-            caption = f"{what.capitalize()}. Median seconds of the algorithm per cycle over runs, bars: 95 % intervals; efficiency against the fewest ranks."
+            caption = (
+                f"{what.capitalize()}. Median seconds of the algorithm per cycle over runs, "
+                f"bars: 95 % intervals; efficiency against the fewest ranks."
+            )
             yield Picture(name, title, caption, figure)
 
 

@@ -20,22 +20,40 @@ from matplotlib.figure import Figure
 WIDTH_IN = 5.2
 DPI = 200
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, without their yellow, which is hard to see on white."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#882255", "#7a7a7a")
+"""Okabe and Ito's without their yellow, which is hard to see on white; then wine and grey."""
 
 DASHES = ("-", (0, (5, 1.5)), (0, (7, 1.5, 1.5, 1.5)), (0, (2.2, 1)), (0, (4, 1, 1, 1, 1, 1)), (0, (9, 2)), (0, (1.2, 1)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*")
 GREY, PALE, FAULT = "#8a8a8a", "#d9d9d9", "#a0182d"
 
 MOST_LINES = len(COLOURS)
 """Lines in one figure; more groups make more figures."""
 
 RC = {
-    "font.family": "DejaVu Sans", "font.size": 9, "axes.titlesize": 9.5, "axes.labelsize": 9, "legend.fontsize": 8.5, "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#e4e4e4", "grid.linewidth": 0.6,
-    "axes.axisbelow": True, "lines.linewidth": 1.6, "axes.titlelocation": "left", "legend.frameon": False, "figure.dpi": 100,
-    "svg.hashsalt": "healmpi", "svg.fonttype": "path", "axes.formatter.useoffset": False, "path.simplify": True, "image.interpolation": "none",
-}  # fmt: skip
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9,
+    "legend.fontsize": 8.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.6,
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+    "figure.dpi": 100,
+    "svg.hashsalt": "healmpi",
+    "svg.fonttype": "path",
+    "axes.formatter.useoffset": False,
+    "path.simplify": True,
+    "image.interpolation": "none",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,7 +45,9 @@ def _panel(axes, group: Group, ranks: np.ndarray) -> None:
     left = np.zeros(len(ranks))
     for place, phase in enumerate(run.facts.phases):
         colour, hatch = COLOURS[place % len(COLOURS)], HATCHES[place % len(HATCHES)]
-        bars = axes.barh(range(len(ranks)), milliseconds[:, place], left=left, height=0.7, color=colour, label=phase, edgecolor="white", linewidth=0.4)
+        bars = axes.barh(
+            range(len(ranks)), milliseconds[:, place], left=left, height=0.7, color=colour, label=phase, edgecolor="white", linewidth=0.4
+        )
         for bar in bars:
             bar.set_hatch(hatch)
         left += milliseconds[:, place]

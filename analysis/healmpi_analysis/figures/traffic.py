@@ -67,7 +67,9 @@ def _bars(axes, rows: Sequence[np.ndarray]) -> None:
     for place, name in enumerate((*FAMILIES, "other")):
         if not table[:, place].any():
             continue
-        bars = axes.barh(range(len(rows)), table[:, place], left=left, height=0.34, color=COLOURS[place], label=name, edgecolor="white", linewidth=0.4)
+        bars = axes.barh(
+            range(len(rows)), table[:, place], left=left, height=0.34, color=COLOURS[place], label=name, edgecolor="white", linewidth=0.4
+        )
         for bar in bars:
             bar.set_hatch(HATCHES[place])
         left += table[:, place]
