@@ -111,6 +111,15 @@ def test_neighbouring_cycles_of_churn_are_one_episode(tmp_path):
     assert [(one.first, one.last, one.hits, one.nodes) for one in found] == [(2, 3, 3, 2), (5, 5, 1, 1)]
 
 
+def test_newcomers_of_the_cycle_are_told_apart_in_what_was_lost(tmp_path):
+    fields, accuracy = tables(), tables()["accuracy"]
+    fields["incarnation"][2:, 1] = 1
+    accuracy[2, 1] = 0.1
+    (one,) = recoveries(read_record(write(tmp_path / "a.h5", incarnation=fields["incarnation"], accuracy=accuracy)))
+    assert one.accuracy_lowest == pytest.approx((0.1 + 0.68 + 0.7) / 3, abs=1e-6)
+    assert one.settled_lowest == pytest.approx((0.68 + 0.7) / 2, abs=1e-6)
+
+
 def test_a_fault_without_a_node_is_an_episode(tmp_path):
     path = write(tmp_path / "a.h5")
     with h5py.File(path, "a") as file:
@@ -371,6 +380,18 @@ def foreign(path):
         file["x"] = 1
 
 
+def without_a_table(path):
+    write(path)
+    with h5py.File(path, "a") as file:
+        del file["cycles/alive"]
+
+
+def of_another_size(path):
+    write(path)
+    with h5py.File(path, "a") as file:
+        file.attrs["nodes"] = 5
+
+
 def part_alone(path):
     with h5py.File(path, "w") as file:
         file.attrs.update({"schema": "healmpi-results-part", "schema_version": "1.0"})
@@ -386,6 +407,8 @@ def part_alone(path):
         (part_alone, "is the part of one rank; name its folder"),
         (lambda path: write(path, version="2.0"), "has schema version 2.0; this package reads 1.x"),
         (without_summary, "is damaged or lacks"),
+        (without_a_table, "no table cycles/alive"),
+        (of_another_size, "with 6 cycles and 5 nodes"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_in_one_line(tmp_path, make, message):

@@ -16,6 +16,9 @@ MAJOR = "1"
 MODEL_KINDS = ("model", "global_model", "group_reduction")
 """Message kinds that carry a model."""
 
+REQUIRED = ("alive", "is_hub", "seconds", "messages_out", "messages_in", "bytes_out", "bytes_in")
+"""Tables of /cycles without which a file is not read; what others say is left out where they are absent."""
+
 PART_KINDS = (
     "cache_request",
     "cache_reply",

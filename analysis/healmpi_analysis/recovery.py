@@ -46,6 +46,7 @@ class Recovery:
     hub_cycles, hub_seconds: until as many live nodes as wanted (h, or all live ones if fewer) believe to be hubs, and the same
     ones a cycle later; 0 cycles: at the end of the episode's last cycle already; nan where there are no hubs.
     accuracy_before, accuracy_lowest: mean over live nodes, in the last evaluated cycle before, and the least until it was back.
+    settled_lowest: the same least without nodes that were replaced in that very cycle, who have not learnt anything yet.
     accuracy_cycles, accuracy_seconds: until it was back.
     """
 
@@ -54,12 +55,17 @@ class Recovery:
     hub_seconds: float
     accuracy_before: float
     accuracy_lowest: float
+    settled_lowest: float
     accuracy_cycles: float
     accuracy_seconds: float
 
     @property
     def accuracy_drop(self) -> float:
         return self.accuracy_before - self.accuracy_lowest
+
+    @property
+    def settled_drop(self) -> float:
+        return self.accuracy_before - self.settled_lowest
 
 
 def episodes(record: Record) -> list[Episode]:
@@ -85,7 +91,8 @@ def _recovery(record: Record, episode: Episode, end: float) -> Recovery:
     series = record.series[record.series.index < end]
     hubs = _hubs_stand(record, series[series.index >= episode.last])
     before, lowest, back = _accuracy_back(series["accuracy"].dropna(), episode)
-    return Recovery(episode, *_since(record, episode, hubs), before, lowest, *_since(record, episode, back))
+    watched = series["accuracy_settled"][(series.index >= episode.first) & (series.index <= (np.inf if np.isnan(back) else back))]
+    return Recovery(episode, *_since(record, episode, hubs), before, lowest, float(watched.min()), *_since(record, episode, back))
 
 
 def _since(record: Record, episode: Episode, cycle: float) -> tuple[float, float]:

@@ -236,12 +236,21 @@ class FileSource(Source):
                 self.facts = self._read_facts()
                 self.cycles = self._file["cycles/cycle"][:].astype(np.int64)
                 self._tables = {name: table for name, table in self._file["cycles"].items() if table.ndim > 1}
+                self._check_tables()
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
         self._file.close()
+
+    def _check_tables(self) -> None:
+        for name in contract.REQUIRED:
+            if name not in self._tables:
+                raise KeyError(f"no table cycles/{name}")
+        for name, table in self._tables.items():
+            if table.shape[:2] != (len(self.cycles), self.facts.nodes):
+                raise ValueError(f"cycles/{name} has the shape {table.shape} with {len(self.cycles)} cycles and {self.facts.nodes} nodes")
 
     def _read_facts(self) -> Facts:
         attrs, config, summary = self._file.attrs, self._file["config"].attrs, self._file["summary"].attrs

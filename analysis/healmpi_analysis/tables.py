@@ -173,6 +173,7 @@ def recovery_table(timed: Sequence[Group]) -> Table:
                     **_median("hub_cycles", [one.hub_cycles for one in found]),
                     **_median("hub_seconds", [one.hub_seconds for one in found]),
                     **_with_interval("accuracy_drop", [one.accuracy_drop for one in found]),
+                    "settled_drop": statistics.mean([one.settled_drop for one in found]),
                     "accuracy_back": int(np.isfinite([one.accuracy_cycles for one in found]).sum()),
                     **_median("accuracy_cycles", [one.accuracy_cycles for one in found]),
                     **_median("accuracy_seconds", [one.accuracy_seconds for one in found]),
@@ -182,7 +183,7 @@ def recovery_table(timed: Sequence[Group]) -> Table:
         "Counted from the last cycle of the episode until the wanted number of live nodes believe to be hubs "
         "and are the same a cycle later, and until the mean accuracy "
         "is within half a percentage point of its last value before; medians over the runs in which it came to that, with 95 % intervals. "
-        "back: in how many of n runs. drop: the mean over runs of the most that was lost."
+        "back: in how many of n runs. drop: the mean over runs of the most that was lost; settled: without nodes replaced in that cycle."
     )
     cells = (
         _GROUP,
@@ -194,6 +195,7 @@ def recovery_table(timed: Sequence[Group]) -> Table:
         _interval("cycles", "hub_cycles", 1),
         _interval("seconds", "hub_seconds", 3),
         _interval("accuracy drop", "accuracy_drop", 3),
+        _number("settled", "settled_drop", 3),
         _count("accuracy back", "accuracy_back"),
         _interval("cycles", "accuracy_cycles", 1),
         _interval("seconds", "accuracy_seconds", 3),

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from healmpi_analysis.figures.style import COLOURS, GREY, PALE, Picture, new_figure, numbered, wrapped
 from healmpi_analysis.groups import Group
 from healmpi_analysis.records import Record
-from healmpi_analysis.sources import open_source
+from healmpi_analysis.sources import Source, open_source
 
 MOST_ROWS, MOST_COLUMNS = 48, 1000
 LIVE, DEAD, HUB = 0, 1, 2
@@ -53,20 +53,25 @@ def _highest(record: Record) -> float:
 def raster(record: Record) -> tuple[np.ndarray, np.ndarray, int]:
     """(node ids [rows], states [rows, columns] of LIVE, DEAD, HUB, how many nodes are left out)."""
     per_column = max(1, -(-len(record.cycles) // MOST_COLUMNS))
-    hub_columns, dead_columns, cycles_as_hub = [], [], 0
     with open_source(record.path) as source:
-        for start, stop in source.blocks(("alive", "is_hub")):
-            alive, hub = (source.read(name, start, stop) != 0 for name in ("alive", "is_hub"))
-            hub_columns.append(hub & alive)
-            dead_columns.append(~alive)
-            cycles_as_hub = cycles_as_hub + hub_columns[-1].sum(axis=0)
-    hubs, dead = (np.concatenate(columns) for columns in (hub_columns, dead_columns))
-    ever = np.flatnonzero(cycles_as_hub)
-    kept = ever[np.argsort(-cycles_as_hub[ever], kind="stable")[:MOST_ROWS]]
-    kept = kept[np.lexsort([kept, hubs[:, kept].argmax(axis=0)])]
-    hubs, dead = hubs[:, kept], dead[:, kept]
+        # Twice through the file, so that no table of all nodes and cycles is ever in memory.
+        cycles_as_hub = sum(hub.sum(axis=0) for hub, _ in _blocks(source))
+        ever = np.flatnonzero(cycles_as_hub)
+        kept = ever[np.argsort(-cycles_as_hub[ever], kind="stable")[:MOST_ROWS]]
+        hubs, dead = (
+            np.concatenate(parts) for parts in zip(*((hub[:, kept], ~alive[:, kept]) for hub, alive in _blocks(source)), strict=True)
+        )
+    order = np.lexsort([kept, hubs.argmax(axis=0)])
+    kept, hubs, dead = kept[order], hubs[:, order], dead[:, order]
     states = np.where(_any_of(hubs, per_column), HUB, np.where(_any_of(dead, per_column), DEAD, LIVE))
     return kept, states.T, len(ever) - len(kept)
+
+
+def _blocks(source: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(live hubs, live nodes), bool [cycles, nodes], a block of cycles at a time."""
+    for start, stop in source.blocks(("alive", "is_hub")):
+        alive, hub = (source.read(name, start, stop) != 0 for name in ("alive", "is_hub"))
+        yield hub & alive, alive
 
 
 def _any_of(table: np.ndarray, per_column: int) -> np.ndarray:
