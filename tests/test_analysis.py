@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -18,11 +19,11 @@ from healmpi_analysis import metrics, statistics, topology
 from healmpi_analysis.consensus import final_distance
 from healmpi_analysis.errors import AnalysisError
 from healmpi_analysis.groups import by_ranks, group_records
-from healmpi_analysis.records import read_record, read_records
+from healmpi_analysis.records import TABLES, read_record, read_records
 from healmpi_analysis.recovery import episodes, recoveries
 from healmpi_analysis.scaling import strong_scaling, weak_scaling
 from healmpi_analysis.scenario import flatten, scenario
-from healmpi_analysis.sources import find_sources, open_source
+from healmpi_analysis.sources import BLOCK_BYTES, find_sources, open_source
 from healmpi_analysis.tables import all_tables
 from healmpi_analysis.text import number, size, to_csv, to_latex, to_markdown
 
@@ -155,6 +156,15 @@ def test_blocks_of_any_size_give_the_same_record(tmp_path, monkeypatch):
     with open_source(path) as source:
         assert len(list(source.blocks(["alive"]))) == CYCLES
     assert read_record(path).series.equals(whole.series)
+
+
+def test_a_block_of_a_large_run_stays_within_its_bound(tmp_path):
+    with open_source(write(tmp_path / "a.h5")) as source:
+        source.cycles = np.arange(1000)
+        source.facts = dataclasses.replace(source.facts, nodes=1000)
+        steps = [stop - start for start, stop in source.blocks(TABLES)]
+    # 8 B at most a number: 5 numbers of a node, 6 phases, 4 tables of 5 kinds.
+    assert sum(steps) == 1000 and max(steps) * 8 * 1000 * (5 + 6 + 4 * 5) <= BLOCK_BYTES < 2 * max(steps) * 8 * 1000 * (5 + 6 + 4 * 5)
 
 
 # The overlay.

@@ -104,7 +104,8 @@ class Source:
         """Ranges of rows such that these tables, read together, take about BLOCK_BYTES."""
         row_bytes = sum(8 * self.facts.nodes * self._width(name) for name in names)
         step = max(1, BLOCK_BYTES // max(1, row_bytes))
-        step = max(step // 16 * 16, 1) if step < 64 else 1 << (step.bit_length() - 1)
+        # A power of two, as the files' chunks are: no chunk is taken out of its compression twice.
+        step = 1 << (step.bit_length() - 1)
         for start in range(0, len(self.cycles), step):
             yield start, min(len(self.cycles), start + step)
 

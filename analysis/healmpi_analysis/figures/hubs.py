@@ -1,6 +1,7 @@
 """Who was hub when, and who was dead: a raster of the nodes that ever were hubs, and the numbers of hubs and live nodes.
 
-The rule that surprises: of long runs several cycles share a column; a node that was hub in any of them is shown as hub.
+The rule that surprises: of long runs several cycles share a column; a node that was hub in any of them is shown as hub,
+and one that was replaced in any of them as replaced.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from healmpi_analysis.records import Record
 from healmpi_analysis.sources import Source, open_source
 
 MOST_ROWS, MOST_COLUMNS = 48, 1000
-LIVE, DEAD, HUB = 0, 1, 2
+LIVE, DEAD, HUB, REPLACED = 0, 1, 2, 3
 
 
 def membership(groups: Sequence[Group]) -> Iterator[Picture]:
@@ -35,7 +36,15 @@ def membership(groups: Sequence[Group]) -> Iterator[Picture]:
         bottom.axhline(record.facts.hub_count, color=COLOURS[1], linestyle=(0, (4, 2)), linewidth=1.1, label="hubs wanted")
         bottom.set(xlabel="cycle", ylabel="hubs", ylim=(0, _highest(record)))
         patches = [Patch(color=COLOURS[0], label="hub"), Patch(facecolor=PALE, label="live"), Patch(color=GREY, label="dead")]
-        figure.legend(handles=[*patches, *bottom.get_legend_handles_labels()[0][1:]], loc="outside lower left", ncols=4)
+        if (states == REPLACED).any():
+            patches.append(Patch(color=COLOURS[4], label="replaced"))
+        figure.legend(
+            handles=[*patches, *bottom.get_legend_handles_labels()[0][1:]],
+            loc="outside lower left",
+            ncols=5,
+            columnspacing=1.2,
+            handlelength=1.6,
+        )
         name, title = numbered("hub_membership", "Who was hub, and who was dead", index, len(with_hubs))
         left_out = f"; {more} that were hubs for fewer cycles are left out" if more else ""
         caption = (
@@ -51,27 +60,30 @@ def _highest(record: Record) -> float:
 
 
 def raster(record: Record) -> tuple[np.ndarray, np.ndarray, int]:
-    """(node ids [rows], states [rows, columns] of LIVE, DEAD, HUB, how many nodes are left out)."""
+    """(node ids [rows], states [rows, columns] of LIVE, DEAD, HUB, REPLACED, how many nodes are left out)."""
     per_column = max(1, -(-len(record.cycles) // MOST_COLUMNS))
     with open_source(record.path) as source:
         # Twice through the file, so that no table of all nodes and cycles is ever in memory.
-        cycles_as_hub = sum(hub.sum(axis=0) for hub, _ in _blocks(source))
+        cycles_as_hub = sum(hub.sum(axis=0) for hub, *_ in _blocks(source))
         ever = np.flatnonzero(cycles_as_hub)
         kept = ever[np.argsort(-cycles_as_hub[ever], kind="stable")[:MOST_ROWS]]
-        hubs, dead = (
-            np.concatenate(parts) for parts in zip(*((hub[:, kept], ~alive[:, kept]) for hub, alive in _blocks(source)), strict=True)
-        )
+        pieces = [[table[:, kept] for table in tables] for tables in _blocks(source)]
+    hubs, dead, replaced = (np.concatenate(tables) for tables in zip(*pieces, strict=True))
     order = np.lexsort([kept, hubs.argmax(axis=0)])
-    kept, hubs, dead = kept[order], hubs[:, order], dead[:, order]
-    states = np.where(_any_of(hubs, per_column), HUB, np.where(_any_of(dead, per_column), DEAD, LIVE))
+    kept, (hubs, dead, replaced) = kept[order], (_any_of(table[:, order], per_column) for table in (hubs, dead, replaced))
+    states = np.select([replaced, hubs, dead], [REPLACED, HUB, DEAD], LIVE)
     return kept, states.T, len(ever) - len(kept)
 
 
-def _blocks(source: Source) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(live hubs, live nodes), bool [cycles, nodes], a block of cycles at a time."""
-    for start, stop in source.blocks(("alive", "is_hub")):
+def _blocks(source: Source) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(live hubs, dead nodes, nodes replaced in that cycle), bool [cycles, nodes], a block of cycles at a time."""
+    last = None
+    for start, stop in source.blocks(("alive", "is_hub", "incarnation")):
         alive, hub = (source.read(name, start, stop) != 0 for name in ("alive", "is_hub"))
-        yield hub & alive, alive
+        incarnation = source.read("incarnation", start, stop) if source.has("incarnation") else np.zeros(alive.shape, np.int32)
+        replaced = np.diff(incarnation, axis=0, prepend=incarnation[:1] if last is None else last) != 0
+        last = incarnation[-1:]
+        yield hub & alive, ~alive, replaced
 
 
 def _any_of(table: np.ndarray, per_column: int) -> np.ndarray:
@@ -80,9 +92,9 @@ def _any_of(table: np.ndarray, per_column: int) -> np.ndarray:
 
 
 def _draw(axes, record: Record, nodes: np.ndarray, states: np.ndarray) -> None:
-    colours = ListedColormap([PALE, GREY, COLOURS[0]])
+    colours = ListedColormap([PALE, GREY, COLOURS[0], COLOURS[4]])
     extent = (record.cycles[0] - 0.5, record.cycles[-1] + 0.5, len(nodes) - 0.5, -0.5)
-    axes.imshow(states, cmap=colours, vmin=0, vmax=2, aspect="auto", extent=extent)
+    axes.imshow(states, cmap=colours, vmin=0, vmax=3, aspect="auto", extent=extent)
     axes.grid(visible=False)
     for row in range(1, len(nodes)):
         axes.axhline(row - 0.5, color="white", linewidth=0.8)

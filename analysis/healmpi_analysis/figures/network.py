@@ -74,7 +74,7 @@ def graphs(groups: Sequence[Group]) -> Iterator[Picture]:
         for axes, (title, moment) in zip(panels, moments, strict=True):
             _graph(axes, moment, places, central)
             axes.set_title(f"{title}, cycle {moment.cycle}", fontsize=9)
-        figure.suptitle(wrapped(group.label, 34 * len(moments)), fontsize=9.5)
+        figure.suptitle(wrapped(group.label, 34 * len(moments)), fontsize=9.5, x=0.01, ha="left")
         name, title = numbered("overlay", "The overlay as a graph", index, len(drawn))
         caption = (
             f"Seed {record.seed}. Orange diamonds: hubs, with their ids; crosses: dead. Blue: a node has the hub in its view; "

@@ -136,7 +136,7 @@ def legend_below(figure: Figure, axes: Axes, *, columns: int = 1) -> None:
     """Names wrapped, each once."""
     handles: dict[str, object] = {}
     for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
-        handles.setdefault(wrapped(label), handle)
+        handles.setdefault(wrapped(label, 66), handle)
     if handles:
         figure.legend(handles.values(), handles.keys(), loc="outside lower left", ncols=columns, borderaxespad=0.2, handlelength=3.2)
 
