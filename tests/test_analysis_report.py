@@ -68,7 +68,7 @@ def folder(tmp_path_factory) -> Path:
     made = tmp_path_factory.mktemp("runs with a space")
     script = "import json, sys; from healmpi.cli import main\nfor given in json.loads(sys.argv[1]):\n    main(given)"
     commands = [["run", *SMALL, *more, "-o", str(made / name)] for name, more in RUNS.items()]
-    done = finish(start([sys.executable, "-c", script, json.dumps(commands)], made), 120)
+    done = finish(start([sys.executable, "-c", script, json.dumps(commands)], made), 200)
     assert all((made / name).exists() for name in RUNS), done.err
     done = healmpi_mpi("openmpi", 2, "run", *SMALL, "-o", made / "two ranks.h5", cwd=made)
     assert done.code == 0, done.err
