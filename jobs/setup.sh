@@ -19,6 +19,10 @@ if ! done_already .venv "$what"; then
     [ -x .venv/bin/python ] || "$python" -m venv .venv
     .venv/bin/python -m pip install --quiet --constraint constraints.txt torch
     .venv/bin/python -m pip install --quiet --constraint constraints.txt --editable ".[$extras]"
+    # A browser for the test of report pages, where it is easily had; without one that test is skipped.
+    if [ "$what" = test ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null && ! command -v chromedriver >/dev/null; then
+        timeout 180 apt-get install -y -qq chromium chromium-driver >/dev/null 2>&1 || true
+    fi
     stamp > ".venv/healmpi-$what"
 fi
 

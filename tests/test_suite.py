@@ -63,7 +63,7 @@ def test_exclusions_overrides_and_any_field_as_an_axis(tmp_path):
 
 def test_two_places_of_one_name_are_refused(tmp_path):
     text = "[base.run]\nnodes = 6\n[axes.a.x]\n[axes.a.x-y.run]\ncycles = 3\n[axes.b.z]\n[axes.b.y-z]\n"
-    with pytest.raises(ConfigError, match="x-y-z.*a name of its own"):
+    with pytest.raises(ConfigError, match=r"x-y-z.*a name of its own"):
         suites.load(written(tmp_path, text))
     with pytest.raises(ConfigError, match="at least one axis"):
         suites.load(written(tmp_path, "[base.run]\nnodes = 6\n"))

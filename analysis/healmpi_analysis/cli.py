@@ -1,0 +1,122 @@
+"""The command `healmpi-report`.
+
+    healmpi-report DIR -o report/         0: written     2: nothing could be read, or a bad option
+    healmpi-report compare A B            0: no worse    3: B is slower or less accurate    2: as above
+
+The rule that surprises: a folder called `compare` is named ./compare.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+OK, USAGE, REGRESSED = 0, 2, 3
+
+_EXTRA = "pandas", "xarray", "h5netcdf", "matplotlib", "networkx", "h5py", "numpy", "tqdm"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code; prints one line on stderr for bad input."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        # Imported here, so that a missing library is one line and not a traceback.
+        from healmpi_analysis.errors import AnalysisError
+
+        try:
+            return _compare(given[1:]) if given[:1] == ["compare"] else _report(given)
+        except AnalysisError as error:
+            print(f"healmpi-report: {error}", file=sys.stderr)
+            return USAGE
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        print(f"healmpi-report: {error.name} is not installed; pip install 'healmpi[analysis]' brings it", file=sys.stderr)
+        return USAGE
+
+
+class _Parser(argparse.ArgumentParser):
+    """One line for a bad option."""
+
+    def error(self, message: str):
+        print(f"healmpi-report: {message}; --help tells what is allowed", file=sys.stderr)
+        raise SystemExit(USAGE)
+
+
+def _parser(program: str, description: str) -> argparse.ArgumentParser:
+    parser = _Parser(prog=program, description=description)
+    parser.add_argument("--include-invalid", action="store_true", help="use runs that are not VALID too, and the parts of killed runs")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+    return parser
+
+
+def _report(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "healmpi-report",
+        "Make a page with figures and tables of the results files in folders (searched to any depth) or of single files. "
+        "`healmpi-report compare A B` compares two files or folders.",
+    )
+    parser.add_argument("places", nargs="+", type=Path, metavar="DIR", help="a folder, a results file, or the OUT.h5.parts of a killed run")
+    parser.add_argument("-o", "--out", type=Path, default=Path("report"), help="folder of the report (default: report)")
+    parser.add_argument("--title", default="", help="heading of the page")
+    parser.add_argument("--detailed", type=_count, default=6, metavar="N", help="groups whose single nodes are drawn (default: 6)")
+    parser.add_argument("--no-figures", action="store_true", help="tables alone, in a second")
+    options = parser.parse_args(arguments)
+    from healmpi_analysis.report import make_report
+
+    made = make_report(
+        options.places, options.out, include_invalid=options.include_invalid, detailed=options.detailed, figures=not options.no_figures,
+        title=options.title, quiet=options.quiet,
+    )  # fmt: skip
+    for _, reason in made.refused:
+        print(f"healmpi-report: left out: {reason}", file=sys.stderr)
+    print(f"{made.page}: {made.used} of {made.runs} runs" + (f", {len(made.refused)} files cannot be read" if made.refused else ""))
+    return OK
+
+
+def _compare(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "healmpi-report compare", "Say what changed from A to B. Exit code 0: no worse; 3: B is slower or less accurate; 2: bad input."
+    )
+    parser.add_argument("a", type=Path, metavar="A", help="a results file or a folder of them: the base")
+    parser.add_argument("b", type=Path, metavar="B", help="the same, compared with A")
+    parser.add_argument(
+        "--tolerance", type=_share, default=0.05, metavar="X", help="relative change of time that is no difference (default: 0.05)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON too")
+    options = parser.parse_args(arguments)
+    from healmpi_analysis.compare import compare, describe
+    from healmpi_analysis.errors import AnalysisError
+
+    result = compare(options.a, options.b, tolerance=options.tolerance, include_invalid=options.include_invalid, quiet=options.quiet)
+    print(describe(result))
+    if options.json:
+        try:
+            options.json.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise AnalysisError(f"{options.json} cannot be written ({error.strerror})") from None
+    return REGRESSED if result.regressed else OK
+
+
+def _count(text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: a whole number from 0 on")
+    return value
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: a number from 0 on, 0.05 for 5 %")
+    return value

@@ -1,0 +1,8 @@
+"""The one kind of error that a user sees: a sentence that names what is wrong and what is allowed.
+
+The rule that surprises: whatever else is raised is a fault of this package, and is not dressed up.
+"""
+
+
+class AnalysisError(Exception):
+    """A file, folder or option that cannot be used; one sentence for the user."""

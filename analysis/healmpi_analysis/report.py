@@ -1,0 +1,245 @@
+"""`healmpi-report DIR -o report/`: a folder with one page, and every figure and table as files of their own.
+
+    report/index.html    report/figures/NAME.png, NAME.svg    report/tables/NAME.csv, NAME.md, NAME.tex
+
+The rule that surprises: runs that are not VALID are named on the page and left out of figures and tables, unless they are
+asked for or there are no others. A file that cannot be read does not stop the report; the page says why it is missing.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from tqdm import tqdm
+
+from healmpi_analysis import page
+from healmpi_analysis.consensus import final_distance
+from healmpi_analysis.errors import AnalysisError
+from healmpi_analysis.figures import DETAILED, all_pictures
+from healmpi_analysis.groups import Group, differences, group_records
+from healmpi_analysis.page import escape
+from healmpi_analysis.records import Record, read_records
+from healmpi_analysis.sources import find_sources, open_source
+from healmpi_analysis.tables import Table, all_tables, run_table
+from healmpi_analysis.text import to_csv, to_latex, to_markdown
+
+MANIFEST = ".healmpi-report"
+"""Lists what a report wrote, so that the next one into the same folder removes it, and nothing else."""
+
+MOST_VALUES, MOST_LISTED = 6, 40
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """page: the file. runs, used: how many were read, and are in the figures. refused: (path, reason)."""
+
+    page: Path
+    runs: int
+    used: int
+    refused: list[tuple[Path, str]]
+
+
+def make_report(
+    places: Sequence[Path],
+    out: Path,
+    *,
+    include_invalid: bool = False,
+    detailed: int = DETAILED,
+    figures: bool = True,
+    title: str = "",
+    quiet: bool = True,
+) -> Report:
+    """Read everything in `places` and write the report into the folder `out`, which is made.
+
+    include_invalid: runs that are not VALID are in figures and tables too. detailed: for how many groups single nodes are
+    drawn. figures: without them only tables are made. Raises AnalysisError: nothing to read, or `out` cannot be written.
+    """
+    paths = find_sources(places)
+    _check_folder(out)
+    records, refused = read_records(paths, quiet=quiet)
+    if not records:
+        raise AnalysisError(refused[0][1] + (f" (and {len(refused) - 1} more cannot be read)" if len(refused) > 1 else ""))
+    used = [record for record in records if record.valid and len(record.series)]
+    none_valid = not used
+    if include_invalid or none_valid:
+        used = [record for record in records if len(record.series)]
+    groups = group_records(used)
+    tables = all_tables(groups, _distances(used))
+    runs = run_table(records, {run.path: group.label for group in groups for run in group.runs})
+    written = _Written(out)
+    pictures = []
+    for one in tqdm(all_pictures(groups, detailed=detailed) if figures else (), desc="drawing", unit="figure", disable=quiet):
+        pictures.append(page.picture(one))
+        written.save(f"figures/{one.name}.png", one.png())
+        written.save(f"figures/{one.name}.svg", one.svg())
+    for one in (*tables, runs):
+        for kind, render in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+            written.save(f"tables/{one.name}.{kind}", render(one).encode())
+    name = title or f"healmpi report: {', '.join(place.name or str(place) for place in places)}"
+    parts = [
+        _head(name, records, used, groups, refused),
+        _verdicts(records, used, refused, none_valid and not include_invalid),
+        _what(groups),
+        _section("figures", "Figures", f'<div class="pictures">{"".join(pictures)}</div>' if pictures else "<p>Nothing was drawn.</p>"),
+        _section(
+            "tables",
+            "Tables",
+            "".join(page.table(one) for one in tables) + '<p class="note">The same as CSV, Markdown and LaTeX: folder tables.</p>',
+        ),
+        _provenance(records, runs),
+    ]
+    written.save("index.html", page.page(name, parts).encode())
+    written.finish()
+    return Report(out / "index.html", len(records), len(used), refused)
+
+
+def _distances(records: Sequence[Record]) -> dict[Path, float]:
+    found = {}
+    for record in records:
+        if record.config.get("results.save_models"):
+            with open_source(record.path) as source:
+                found[record.path] = final_distance(source)
+    return found
+
+
+# The folder.
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise AnalysisError(f"{out} is a file; -o names the folder of the report")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AnalysisError(f"{out} cannot be made ({error.strerror}); -o names the folder of the report") from None
+
+
+class _Written:
+    """Writes the files of a report; what an earlier report left in the folder is removed first."""
+
+    def __init__(self, out: Path):
+        self._out, self._names = out, []
+        try:
+            for name in (out / MANIFEST).read_text(encoding="utf-8").splitlines() if (out / MANIFEST).is_file() else []:
+                # A manifest that was tampered with must not reach outside the folder.
+                if (out / name).resolve().is_relative_to(out.resolve()):
+                    (out / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise AnalysisError(f"{out} cannot be written ({error.strerror})") from None
+
+    def save(self, name: str, data: bytes) -> None:
+        path = self._out / name
+        try:
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(data)
+        except OSError as error:
+            raise AnalysisError(f"{path} cannot be written ({error.strerror})") from None
+        self._names.append(name)
+
+    def finish(self) -> None:
+        (self._out / MANIFEST).write_text("\n".join(self._names) + "\n", encoding="utf-8")
+
+
+# The sections.
+
+
+def _section(name: str, title: str, body: str) -> str:
+    return f'<section><h2 id="{name}">{title}</h2>{body}</section>'
+
+
+def _head(name: str, records: Sequence[Record], used: Sequence[Record], groups: Sequence[Group], refused: Sequence) -> str:
+    valid = sum(record.valid for record in records)
+    counts = {"runs": len(records), "valid": valid, "in the figures": len(used), "groups": len(groups), "not readable": len(refused)}
+    items = "".join(f"<li><b>{count}</b>{label}</li>" for label, count in counts.items() if count or label != "not readable")
+    links = "".join(
+        f'<a href="#{target}">{text}</a>'
+        for target, text in (
+            ("verdicts", "Verdicts"),
+            ("what", "What was run"),
+            ("figures", "Figures"),
+            ("tables", "Tables"),
+            ("provenance", "Provenance"),
+        )
+    )
+    return f'<header><h1>{escape(name)}</h1><nav>{links}</nav><ul class="counts">{items}</ul></header>'
+
+
+def _verdicts(records: Sequence[Record], used: Sequence[Record], refused: Sequence[tuple[Path, str]], all_bad: bool) -> str:
+    bad = [record for record in records if not record.valid]
+    body = []
+    if not bad and not refused:
+        body.append(f'<p class="good">All {len(records)} runs are VALID: whole and consistent. It does not say that they learnt well.</p>')
+    if all_bad:
+        body.append('<p class="warn">No run is VALID. Figures and tables show runs that are not.</p>')
+    elif bad:
+        shown = "are in figures and tables" if any(record in used for record in bad) else "are left out of figures and tables"
+        body.append(f'<p class="warn">{len(bad)} of {len(records)} runs are not VALID and {shown}.</p>')
+    if bad:
+        body.append(
+            page.grid(["run", "verdict", "why"], _listed([(r.path, r.facts.verdict, "; ".join(r.facts.reasons) or "-") for r in bad]))
+        )
+    if refused:
+        body.append(f'<p class="warn">{len(refused)} files cannot be read.</p>' + page.grid(["file", "why"], _listed(list(refused))))
+    return _section("verdicts", "Verdicts", "".join(body))
+
+
+def _listed(rows: list[tuple]) -> list[tuple]:
+    if len(rows) <= MOST_LISTED:
+        return rows
+    return [*rows[:MOST_LISTED], (f"and {len(rows) - MOST_LISTED} more", *[""] * (len(rows[0]) - 1))]
+
+
+def _what(groups: Sequence[Group]) -> str:
+    configs = [group.config for group in groups]
+    fields = differences(configs)
+    rows = [
+        (
+            group.label,
+            len(group.runs),
+            _values([run.seed for run in group.runs]),
+            _values(group.ranks),
+            *(_plain(group.config.get(f)) for f in fields),
+        )
+        for group in groups
+    ]
+    same = [(name, _plain(value)) for name, value in (configs[0] if configs else {}).items() if name not in fields]
+    what = "Groups differ in the columns shown." if fields else "All runs have one configuration."
+    table = page.grid(["group", "runs", "seeds", "ranks", *fields], rows)
+    common = (
+        f"<details><summary>{len(same)} fields that are the same in all groups</summary>{page.grid(['field', 'value'], same)}</details>"
+    )
+    return _section(
+        "what", "What was run", f"<p>{what} A group is all runs that differ in seed and number of ranks alone.</p>{table}{common}"
+    )
+
+
+def _plain(value: object) -> str:
+    return "-" if value is None or value == "" else "yes" if value is True else "no" if value is False else str(value)
+
+
+def _values(values: Sequence) -> str:
+    found = list(dict.fromkeys(_plain(value) for value in values))
+    return ", ".join(found[:MOST_VALUES]) + (f" and {len(found) - MOST_VALUES} more" if len(found) > MOST_VALUES else "")
+
+
+def _provenance(records: Sequence[Record], runs: Table) -> str:
+    names = dict.fromkeys(name for record in records for name in record.facts.provenance)
+    rows = [(name, _values([record.facts.provenance.get(name) for record in records])) for name in names if name != "seed"]
+    hosts = sorted({str(host) for record in records if "host" in record.rank_table for host in record.rank_table["host"] if host})
+    rows.append(("hosts", _values(hosts)))
+    made = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    about = f"<p>What the files say of where they come from. Page made {made} by healmpi-report {version()}.</p>"
+    each = f"<details><summary>All {len(records)} runs</summary>{page.table(runs)}</details>"
+    return _section("provenance", "Provenance", about + page.grid(["fact", "values"], rows) + each)
+
+
+def version() -> str:
+    """Of the distribution that this package comes with."""
+    try:
+        return metadata.version("healmpi")
+    except metadata.PackageNotFoundError:
+        return "(not installed)"

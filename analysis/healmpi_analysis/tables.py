@@ -1,0 +1,368 @@
+"""The tables of a report, each a frame of plain numbers that is written as CSV, Markdown, LaTeX and HTML.
+
+The rule that surprises: CSV has all numbers in full and a column for each; the texts for people join a value with its
+interval and round it. A dash is a number that does not exist: not reached, not measured, or no interval of a single run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from healmpi_analysis import metrics, statistics
+from healmpi_analysis.groups import Group, by_ranks
+from healmpi_analysis.records import Record
+from healmpi_analysis.recovery import recoveries
+from healmpi_analysis.scaling import Point, strong_scaling, weak_scaling
+from healmpi_analysis.text import DASH, number, size, span
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One column as people read it. show: from a row (a dict of the frame's columns) to text. numeric: set to the right."""
+
+    header: str
+    show: Callable[[dict], str]
+    numeric: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """name: of its files. title, note: for people. frame: the numbers. cells: how people see them."""
+
+    name: str
+    title: str
+    note: str
+    frame: pd.DataFrame
+    cells: tuple[Cell, ...]
+
+    def rows(self) -> list[list[str]]:
+        """Texts, row by row."""
+        return [[cell.show(row) for cell in self.cells] for row in self.frame.to_dict("records")]
+
+
+def all_tables(groups: Sequence[Group], consensus: dict | None = None) -> list[Table]:
+    """Every table that has at least one row. consensus: final distance by path of the run."""
+    timed = by_ranks(groups)
+    made = [
+        accuracy_table(groups),
+        target_table(timed),
+        traffic_table(groups),
+        load_table(groups),
+        time_table(timed),
+        recovery_table(timed),
+        scaling_table("strong", strong_scaling(timed)),
+        scaling_table("weak", weak_scaling(timed)),
+        consensus_table(groups, consensus or {}),
+    ]
+    return [table for table in made if len(table.frame)]
+
+
+# How cells are shown.
+
+
+def _text(header: str, key: str) -> Cell:
+    return Cell(header, lambda row: str(row[key]), numeric=False)
+
+
+def _number(header: str, key: str, digits: int) -> Cell:
+    return Cell(header, lambda row: number(row[key], digits))
+
+
+def _interval(header: str, key: str, digits: int) -> Cell:
+    return Cell(header, lambda row: f"{number(row[key], digits)}{span(row[key + '_low'], row[key + '_high'], digits)}")
+
+
+def _size(header: str, key: str) -> Cell:
+    return Cell(header, lambda row: size(row[key]))
+
+
+def _count(header: str, key: str) -> Cell:
+    return Cell(header, lambda row: DASH if pd.isna(row[key]) else str(int(row[key])))
+
+
+_GROUP = _text("group", "group")
+_N = _count("n", "n")
+
+
+def _with_interval(name: str, values: Sequence[float], statistic: Callable = np.mean, centre: Callable = statistics.mean) -> dict:
+    low, high = statistics.bootstrap(values, statistic)
+    return {name: centre(values), f"{name}_low": low, f"{name}_high": high}
+
+
+def _median(name: str, values: Sequence[float]) -> dict:
+    return _with_interval(name, values, np.median, statistics.median)
+
+
+# Learning.
+
+
+def accuracy_table(groups: Sequence[Group]) -> Table:
+    rows = []
+    for group in groups:
+        values = statistics.finite([metrics.final_accuracy(run) for run in group.one_of_each_seed])
+        if values.size:
+            rows.append({"group": group.label, "n": values.size, **_with_interval("mean", values), **_sample(values),
+                         "nodes_std": statistics.mean([_node_spread(run) for run in group.one_of_each_seed])})  # fmt: skip
+    note = (
+        "Mean over live nodes in the last evaluated cycle, then over n seeds; in brackets the 95 % interval of the mean by resampling the "
+        "seeds. std: standard deviation over seeds. Over nodes: the mean standard deviation over the nodes of a run."
+    )
+    cells = (
+        _GROUP, _N, _interval("accuracy", "mean", 4), _number("std", "std", 4), _number("median", "median", 4), _number("10 %", "p10", 4),
+        _number("90 %", "p90", 4), _number("std over nodes", "nodes_std", 4),
+    )  # fmt: skip
+    return Table("accuracy", "Final accuracy", note, pd.DataFrame(rows), cells)
+
+
+def _sample(values: Sequence[float]) -> dict:
+    return {
+        "std": statistics.spread(values), "median": statistics.median(values),
+        "p10": statistics.percentile(values, 10), "p90": statistics.percentile(values, 90),
+    }  # fmt: skip
+
+
+def _node_spread(run: Record) -> float:
+    spread = run.series["accuracy_std"].dropna()
+    return float(spread.iloc[-1]) if len(spread) else np.nan
+
+
+def target_table(timed: Sequence[Group]) -> Table:
+    targets = metrics.targets_reached([run for group in timed for run in group.runs])
+    rows = []
+    for group in timed:
+        if not any(len(run.judged) for run in group.runs):
+            continue
+        for target in targets:
+            cycles = [metrics.cycles_to(run, target) for run in group.runs]
+            seconds = [metrics.seconds_to(run, target) for run in group.runs]
+            rows.append({"group": group.label, "target": target, "n": len(cycles), "reached": statistics.finite(cycles).size,
+                         **_median("cycles", cycles), **_median("seconds", seconds)})  # fmt: skip
+    note = (
+        "Median over the runs that reached it, with its 95 % interval; the first evaluated cycle at that mean accuracy, and the "
+        "algorithm's seconds (no judging, no record keeping) to its end. Where some runs did not reach it, the median flatters."
+    )
+    cells = (
+        _GROUP, _number("accuracy", "target", 2), Cell("reached", lambda row: f"{row['reached']} of {row['n']}"),
+        _interval("cycles", "cycles", 1), _interval("seconds", "seconds", 2),
+    )  # fmt: skip
+    return Table("time_to_accuracy", "Cycles and seconds to an accuracy", note, pd.DataFrame(rows), cells)
+
+
+def recovery_table(timed: Sequence[Group]) -> Table:
+    rows = []
+    for group in timed:
+        by_episode: dict[tuple, list] = {}
+        for run in group.runs:
+            for one in recoveries(run):
+                by_episode.setdefault((one.episode.title, one.episode.first, one.episode.last), []).append(one)
+        for (title, first, last), found in by_episode.items():
+            rows.append(
+                {
+                    "group": group.label,
+                    "episode": title,
+                    "first_cycle": first,
+                    "last_cycle": last,
+                    "n": len(found),
+                    "nodes_hit": statistics.mean([one.episode.nodes for one in found]),
+                    "hub_hits": statistics.mean([one.episode.hubs for one in found]),
+                    "hubs_back": int(np.isfinite([one.hub_cycles for one in found]).sum()),
+                    **_median("hub_cycles", [one.hub_cycles for one in found]),
+                    **_median("hub_seconds", [one.hub_seconds for one in found]),
+                    **_with_interval("accuracy_drop", [one.accuracy_drop for one in found]),
+                    "settled_drop": statistics.mean([one.settled_drop for one in found]),
+                    "accuracy_back": int(np.isfinite([one.accuracy_cycles for one in found]).sum()),
+                    **_median("accuracy_cycles", [one.accuracy_cycles for one in found]),
+                    **_median("accuracy_seconds", [one.accuracy_seconds for one in found]),
+                }
+            )
+    note = (
+        "Counted from the last cycle of the episode until the wanted number of live nodes believe to be hubs "
+        "and are the same a cycle later, and until the mean accuracy "
+        "is within half a percentage point of its last value before; medians over the runs in which it came to that, with 95 % intervals. "
+        "back: in how many of n runs. drop: the mean over runs of the most that was lost; settled: without nodes replaced in that cycle."
+    )
+    cells = (
+        _GROUP,
+        _text("episode", "episode"),
+        _N,
+        _number("nodes hit", "nodes_hit", 1),
+        _number("hits on hubs", "hub_hits", 1),
+        _count("hubs back", "hubs_back"),
+        _interval("cycles", "hub_cycles", 1),
+        _interval("seconds", "hub_seconds", 3),
+        _interval("accuracy drop", "accuracy_drop", 3),
+        _number("settled", "settled_drop", 3),
+        _count("accuracy back", "accuracy_back"),
+        _interval("cycles", "accuracy_cycles", 1),
+        _interval("seconds", "accuracy_seconds", 3),
+    )
+    return Table("recovery", "Recovery after faults", note, pd.DataFrame(rows), cells)
+
+
+def consensus_table(groups: Sequence[Group], distances: dict) -> Table:
+    rows = []
+    for group in groups:
+        values = statistics.finite([distances.get(run.path, np.nan) for run in group.one_of_each_seed])
+        if values.size:
+            rows.append({"group": group.label, "n": values.size, **_with_interval("distance", values)})
+    note = (
+        "Of runs that saved their models: root mean square over live nodes of the L2 distance of the final model from the mean of all; "
+        "mean over n seeds."
+    )
+    return Table("consensus", "Consensus distance at the end", note, pd.DataFrame(rows), (_GROUP, _N, _interval("distance", "distance", 4)))
+
+
+# Traffic.
+
+
+def traffic_table(groups: Sequence[Group]) -> Table:
+    rows = []
+    for group in groups:
+        runs = group.one_of_each_seed
+        rows.append({"group": group.label, "n": len(runs),
+                     **_with_interval("messages", [metrics.messages_per_cycle(run) for run in runs]),
+                     "model_messages": statistics.mean([metrics.model_messages_per_cycle(run) for run in runs]),
+                     **_with_interval("bytes", [metrics.bytes_per_cycle(run) for run in runs])})  # fmt: skip
+    note = (
+        "Sent per cycle by all nodes together, headers included; mean over n seeds with its 95 % interval. "
+        "An exchange among hubs counts as its point-to-point equivalent."
+    )
+    cells = (
+        _GROUP,
+        _N,
+        _interval("messages", "messages", 1),
+        _number("with a model", "model_messages", 1),
+        _size("bytes", "bytes"),
+        Cell("95 %", lambda row: f"{size(row['bytes_low'])} to {size(row['bytes_high'])}" if np.isfinite(row["bytes_low"]) else DASH),
+    )
+    return Table("traffic", "Traffic", note, pd.DataFrame(rows), cells)
+
+
+def load_table(groups: Sequence[Group]) -> Table:
+    rows = []
+    for group in groups:
+        pairs = {what: [metrics.load(run, what) for run in group.one_of_each_seed] for what in ("messages", "bytes")}
+        if statistics.finite([hub for hub, _ in pairs["messages"]]).size:
+            row = {"group": group.label, "n": len(group.one_of_each_seed)}
+            for what, found in pairs.items():
+                row |= {
+                    f"hub_{what}": statistics.mean([hub for hub, _ in found]),
+                    f"other_{what}": statistics.mean([other for _, other in found]),
+                }
+            rows.append(row)
+    note = (
+        "Sent and accepted per cycle by one hub and by one other live node; mean over n seeds. "
+        "A hub is who believes to be one at the end of the cycle."
+    )
+    cells = (
+        _GROUP,
+        _N,
+        _number("messages, hub", "hub_messages", 1),
+        _number("messages, other", "other_messages", 1),
+        Cell("ratio", lambda row: number(row["hub_messages"] / row["other_messages"], 1)),
+        _size("bytes, hub", "hub_bytes"),
+        _size("bytes, other", "other_bytes"),
+        Cell("ratio", lambda row: number(row["hub_bytes"] / row["other_bytes"], 1)),
+    )
+    return Table("load", "Load of hubs and of others", note, pd.DataFrame(rows), cells)
+
+
+# Time.
+
+
+def time_table(timed: Sequence[Group]) -> Table:
+    rows = []
+    for group in timed:
+        rates = [metrics.cycles_per_second(run) for run in group.runs]
+        walls = [metrics.wall_seconds(run) for run in group.runs]
+        shares = [metrics.phase_shares(run) for run in group.runs]
+        names = dict.fromkeys(name for one in shares for name in one)
+        rows.append({"group": group.label, "ranks": group.ranks[0], "nodes": group.runs[0].facts.nodes, "n": len(group.runs),
+                     **_with_interval("rate", rates, _harmonic, statistics.harmonic_mean), **_median("wall_s", walls),
+                     "wall_s_p10": statistics.percentile(walls, 10), "wall_s_p90": statistics.percentile(walls, 90),
+                     **{f"{name}_share": statistics.mean([one.get(name, np.nan) for one in shares]) for name in names}})  # fmt: skip
+    frame = pd.DataFrame(rows)
+    note = (
+        "Cycles per second of the algorithm (no judging, no record keeping): harmonic mean over n runs with its 95 % interval. Wall time: "
+        "median, 10th and 90th percentile, all included but start-up. Shares: of all time but judging, over all ranks."
+    )
+    shares = [name for name in frame.columns if name.endswith("_share")]
+    cells = (
+        _GROUP, _count("ranks", "ranks"), _count("nodes", "nodes"), _N, _interval("cycles/s", "rate", 2), _number("wall s", "wall_s", 2),
+        _number("10 %", "wall_s_p10", 2), _number("90 %", "wall_s_p90", 2),
+        *(Cell(f"{name.removesuffix('_share')} %", lambda row, name=name: number(100 * row[name], 1)) for name in shares),
+    )  # fmt: skip
+    return Table("time", "Time", note, frame, cells)
+
+
+def _harmonic(rates: np.ndarray, axis: int) -> np.ndarray:
+    return rates.shape[axis] / (1 / rates).sum(axis=axis)
+
+
+def scaling_table(kind: str, points: Sequence[Point]) -> Table:
+    frame = pd.DataFrame(
+        [{"series": point.series, "ranks": point.ranks, "nodes": point.nodes, "n": point.n, "seconds_per_cycle": point.seconds,
+          "seconds_per_cycle_low": point.low, "seconds_per_cycle_high": point.high, "base_ranks": point.base_ranks,
+          "base_seconds_per_cycle": point.base_seconds, "speed_up": point.speed_up, "efficiency": point.efficiency} for point in points]
+    )  # fmt: skip
+    what = "the same nodes on more ranks" if kind == "strong" else "as many nodes for each rank"
+    gain = "base time / time" if kind == "strong" else "base time / time times ranks / base ranks"
+    note = (
+        f"{kind.capitalize()} scaling: {what}. Median seconds of the algorithm per cycle over n runs "
+        f"with its 95 % interval; base: fewest ranks; "
+        f"speed-up: {gain}; efficiency: speed-up / (ranks / base ranks)."
+    )
+    cells = (
+        _text("series", "series"),
+        _count("ranks", "ranks"),
+        _count("nodes", "nodes"),
+        _N,
+        _interval("s/cycle", "seconds_per_cycle", 4),
+        Cell("base s/cycle", lambda row: f"{number(row['base_seconds_per_cycle'], 4)} ({row['base_ranks']} ranks)"),
+        _number("speed-up", "speed_up", 2),
+        _number("efficiency", "efficiency", 2),
+    )
+    return Table(f"{kind}_scaling", f"{kind.capitalize()} scaling", note, frame, cells)
+
+
+# What was run.
+
+
+def run_table(records: Sequence[Record], labels: dict) -> Table:
+    """One row a run: verdict, seed, size, cycles. labels: group by path."""
+    rows = [
+        {
+            "file": record.path.name,
+            "group": labels.get(record.path, "-"),
+            "seed": record.seed,
+            "nodes": record.facts.nodes,
+            "ranks": record.facts.ranks,
+            "cycles": len(record.series),
+            "complete": int(record.facts.complete),
+            "verdict": record.facts.verdict,
+            "reasons": "; ".join(record.facts.reasons),
+            "accuracy": metrics.final_accuracy(record),
+            "wall_s": metrics.wall_seconds(record),
+            "config_hash": record.facts.config_hash,
+            "path": str(record.path),
+        }
+        for record in records
+    ]
+    cells = (
+        _text("file", "file"),
+        _text("group", "group"),
+        _count("seed", "seed"),
+        _count("nodes", "nodes"),
+        _count("ranks", "ranks"),
+        _count("cycles", "cycles"),
+        Cell("complete", lambda row: "yes" if row["complete"] else "no", numeric=False),
+        _text("verdict", "verdict"),
+        _number("accuracy", "accuracy", 4),
+        _number("wall s", "wall_s", 2),
+    )
+    note = "VALID says that a run is sound, not that it learnt well."
+    return Table("runs", "Runs", note, pd.DataFrame(rows), cells)
