@@ -367,7 +367,9 @@ class _Bar:
 def _crowded(config: Config, ranks) -> str:
     """A warning when this machine has fewer cores than threads that want one; for rank 0. On all ranks together."""
     here, cores = ranks.mpi.crowd() if ranks.mpi else (1, len(os.sched_getaffinity(0)))
-    threads = config.learner.threads_here
+    from healmpi.learning.jobs import threads_here
+
+    threads = threads_here(config.learner)
     if here * threads <= cores:
         return ""
     return f"note: {here} ranks with {threads} threads each share {cores} cores here, so times say little".replace("1 threads", "1 thread")

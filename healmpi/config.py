@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import tomllib
 import types
 import typing
@@ -233,11 +232,6 @@ class LearnerSection(_Section):
         low=0,
         high=1024,
     )
-
-    @property
-    def threads_here(self) -> int:
-        """torch threads of this process: as configured, or the cores it may run on."""
-        return self.threads or len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True, slots=True)

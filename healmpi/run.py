@@ -25,6 +25,7 @@ from healmpi import allocator, checkpoint, provenance
 from healmpi.config import Config, ConfigError, to_toml
 from healmpi.host import Host, Progress, RunFailed
 from healmpi.learning import datasets, partition
+from healmpi.learning.jobs import threads_here
 from healmpi.participants import Participants
 from healmpi.results import info, merge, preflight
 from healmpi.results.schema import ResultsError
@@ -313,7 +314,7 @@ def _part_writer(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, width
 
 
 def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, world: World, keeper: _Keeper) -> None:
-    facts = provenance.of_rank(prepared.config.learner.threads_here) | world.facts.counts
+    facts = provenance.of_rank(threads_here(prepared.config.learner)) | world.facts.counts
     facts |= keeper.seconds() | {"tail_s": host.tail_s}
     writer.finish(
         model_digests=host.digests(),

@@ -174,7 +174,11 @@ def _label(axis: str, label: str) -> str:
 
 def _sections(axis: str, label: str, sections: Any) -> dict[str, dict[str, Any]]:
     if not isinstance(sections, dict) or not all(isinstance(section, dict) for section in sections.values()):
-        raise ConfigError(f"axes.{axis}.{label}", sections, "a table of sections, each a table of fields")
+        raise ConfigError(
+            f"axes.{axis}.{label}",
+            sections,
+            "a table of sections, each a table of fields (a field as an axis stands in quotes, 'section.field')",
+        )
     # A value of the axis `algorithm` that is named after a preset means it.
     if axis == "algorithm" and label in PRESETS and "algorithm" not in sections.get("run", {}):
         return {**sections, "run": {**sections.get("run", {}), "algorithm": label}}
@@ -296,11 +300,17 @@ def run(suite: Suite, ranks, folder: Path, force: bool, limits: Limits) -> list[
 
 def _claim(suite: Suite, folder: Path, force: bool) -> list[str]:
     """On rank 0: the folder, and the state of each experiment. Raises ConfigError."""
+    from healmpi.results.merge import remove_part_files
+
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError("-o", str(folder), f"a folder that is there or can be made ({error.strerror})") from None
     states = [state(one, folder) for one in suite.experiments]
+    for one, found in zip(suite.experiments, states, strict=True):
+        if found == DONE:
+            # A suite that was killed between making the file and clearing up.
+            remove_part_files(result_path(one, folder))
     others = [result_path(one, folder).name for one, state in zip(suite.experiments, states, strict=True) if state == OTHER]
     if others and not force:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""

@@ -36,7 +36,11 @@ VIEW, KIND_COUNT = 3, len(KINDS)
 
 def config(cycles: int, nodes: int, warmup: int = 0) -> Config:
     return Config.from_table(
-        {"run": {"cycles": cycles, "nodes": nodes, "warmup_cycles": warmup}, "topology": {"view_size": 1}, "elevator": {"hub_count": 1}}
+        {
+            "run": {"cycles": cycles, "nodes": nodes, "warmup_cycles": warmup, "algorithm": "ring"},
+            "topology": {"view_size": 1},
+            "elevator": {"hub_count": 1},
+        }
     ).resolve()
 
 
@@ -563,7 +567,7 @@ def test_the_estimate_covers_what_is_written(tmp_path):
     out = write_run(tmp_path / "out.h5", rows)
     merge.merge(out, remove_parts=False)
     written = sum(path.stat().st_size for path in tmp_path.rglob("*.h5") if path.is_file())
-    assert written < preflight.estimate_bytes(settings, 1, 0) < 3 * written
+    assert written < preflight.estimate_bytes(settings, 1, 0, VIEW, False) < 3 * written
 
 
 def test_all_columns_of_the_contract_are_documented():

@@ -92,7 +92,7 @@ def test_only_takes_names_and_patterns(tmp_path):
         (("[axes]", "[[exclude]]\nseed = ['s1', 's2']\n[axes]"), ["exclude", "something must be left"]),
         (("nodes = 6", "nodes = = 6"), ["SUITE", "not valid TOML"]),
         (("[base.run]", "exclude = ['heal']\n[base.run]"), ["exclude", "heal", "[[exclude]]"]),
-        (("seed = [1, 2]", "data.alpha = [0.1]"), ["axes.data", "in quotes, 'section.field'"]),
+        (("seed = [1, 2]", "data.alpha = [0.1]"), ["axes.data.alpha", "in quotes, 'section.field'"]),
         (("algorithm = [", "'run.seed' = [1]\n'learner.seed' = [1]\nalgorithm = ["), ["learner.seed", "unknown key"]),
     ],
 )

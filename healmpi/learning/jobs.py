@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import NamedTuple
 
 import numpy as np
+
+from healmpi.config import LearnerSection
 
 
 class TrainJob(NamedTuple):
@@ -28,3 +31,8 @@ class Trained(NamedTuple):
     loss: float
     samples: int
     seconds: float
+
+
+def threads_here(section: LearnerSection) -> int:
+    """torch threads of this process: as configured, or the cores it may run on."""
+    return section.threads or len(os.sched_getaffinity(0))

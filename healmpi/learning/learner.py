@@ -26,7 +26,7 @@ from healmpi import streams
 from healmpi.config import Config, LearnerSection
 from healmpi.learning import device, models
 from healmpi.learning.datasets import Dataset
-from healmpi.learning.jobs import Trained, TrainJob
+from healmpi.learning.jobs import Trained, TrainJob, threads_here
 
 EVALUATION_BATCH = 1000
 GATHERED_BATCHES = 8
@@ -50,7 +50,7 @@ class Learner:
 
         Sets the number of torch's threads in this process. Raises ConfigError when the model does not fit the data.
         """
-        torch.set_num_threads(config.learner.threads_here)
+        torch.set_num_threads(threads_here(config.learner))
         self._config = config
         self._dataset = dataset
         self._device = device.find(config.learner)
