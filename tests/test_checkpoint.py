@@ -54,7 +54,7 @@ def test_an_interrupted_run_gives_the_same_bits(algorithm, tmp_path):
     assert not (tmp_path / "pieces.h5.parts").exists(), "nothing is left of the checkpoints"
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.integers(0, 10**9), st.integers(1, 7))
 def test_whatever_the_configuration_and_the_cycle(tmp_path_factory, number, cycle):
     folder = tmp_path_factory.mktemp("run")

@@ -214,20 +214,20 @@ def test_a_client_crashes_before_or_after_sending():
         assert run.column("messages_out")[8, 29, Kind.MODEL] == sent and not run.column("alive")[8, 29]
 
 
-@settings(max_examples=200)
+@settings(max_examples=150)
 @given(st.integers(0, 10**9))
 def test_every_run_ends_and_is_valid_whatever_the_plan(number):
     check_valid(simulate(*drawn.overrides(number)))
 
 
 @pytest.mark.parametrize("name", drawn.PRESET_NAMES)
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.integers(0, 10**9))
 def test_every_preset_ends_and_is_valid_whatever_the_plan(name, number):
     check_valid(simulate(*drawn.preset(number, name)))
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(st.integers(0, 10**9))
 def test_every_sensible_pair_of_topology_and_rule_does_too(number):
     check_valid(simulate(*drawn.pair(number)))

@@ -7,6 +7,7 @@ from pathlib import Path
 import h5py
 import pytest
 from launch import finish, healmpi, healmpi_mpi, mpirun, start
+from test_cli import rank_processes, wait_until
 
 from healmpi import suite as suites
 from healmpi.config import ConfigError
@@ -178,7 +179,7 @@ def test_usage_errors_end_with_code_2(tmp_path, arguments, words):
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_suite_killed_in_the_middle_goes_on_where_it_was(flavour, tmp_path):
     """The same files as those of an undisturbed suite, and what was done is not done again."""
-    slow = TINY.replace("cycles = 3", "cycles = 150").replace("samples = 60", "samples = 600")
+    slow = TINY.replace("cycles = 3", "cycles = 400").replace("samples = 60", "samples = 600")
     command = [*mpirun(flavour, 2), "-m", "mpi4py", "-m", "healmpi", "suite", written(tmp_path, slow), "-o", tmp_path / "killed"]
     process = start(command, tmp_path)
     deadline = time.monotonic() + 120
@@ -187,6 +188,8 @@ def test_a_suite_killed_in_the_middle_goes_on_where_it_was(flavour, tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     finish(process, 20)
+    # Its ranks end a moment after their launcher, or end an experiment more.
+    wait_until(lambda: not rank_processes(process, tmp_path), 30, "all ranks have ended")
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed").glob("*.h5")}
     assert 2 <= len(before) < 8
 
