@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Sets up and passes the tests: the whole suite, under Open MPI and MPICH. Takes about six minutes on 2 cores.
+# Sets up and passes the tests: the whole suite, under Open MPI and MPICH. Takes about twelve minutes on 2 cores.
 #   bash jobs/test.sh [pytest arguments]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
