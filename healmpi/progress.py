@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-LINES_EVERY_S = 5.0
+LINES_EVERY_S = 2.0
 
 
 class _Lines:

@@ -573,6 +573,17 @@ Published: arXiv 2605.27475 and the thesis behind it, one run or five without er
 otherwise: n = 100, h = 5, s = 1, c = 20, IID shards, one local epoch, batch 32. Mean +- standard deviation over seeds (number of seeds);
 the seed draws everything, the test set of Spambase included, whose 460 samples alone give a standard error of .014.
 Cycles to an accuracy are medians.
+
+    healmpi suite A --only 'spambase-*-common-*' 'spambase-*-independent-s1' -o out/A
+    healmpi suite W --only 'mnist10k-*-common-*' 'mnist10k-*-independent-s1' -o out/W
+    healmpi suite faults --only 'spambase-*-s1' 'spambase-*-s2' -o out/faults
+    healmpi suite faults --only 'mnist10k-*-crash*-s1' 'mnist10k-*-hubs-s1' --set run.cycles=100 -o out/faults100
+    healmpi suite skew --only '*-none-s1' -o out/skew
+    healmpi suite A --only 'mnist-*-common-s1' --set run.cycles=20 --set data.folder=FOLDER -o out/mnist
+    healmpi suite elevator --only '*-s1' -o out/elevator
+    python jobs/reproduction.py out > docs/reproduction.md
+
+A cell without a number was not run; the commands above run all of them.
 """
 
 CRASH_TEXT = """Crashes at the start of cycle 10. "Hubs" are servers in federated and gaia; "of the workers" spares them, as published.
