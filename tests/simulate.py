@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from healmpi import run
 from healmpi.config import Config
 from healmpi.host import Host
 from healmpi.participants import Participants
@@ -46,3 +49,10 @@ def simulate(*overrides: str) -> Simulated:
     run.host.run()
     run.host.finish()
     return run
+
+
+def execute(overrides: Sequence[str], path: Path) -> Path:
+    """The whole of it in this process: the results file."""
+    ranks = Ranks()
+    prepared = prepare(Config.load(None, overrides).resolve(), ranks)
+    return run.execute(prepared, ranks, path, lambda progress: None)
