@@ -2,7 +2,7 @@
 
 import sys
 
-from healmpi.cli import main
+from healmpi.launch.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 A node decides, the world acts: nothing here sends, trains, waits or reads a clock, so the whole protocol runs in a test,
 in one process, or over MPI without a change (the way of etcd's raft and of h11). Time is ticks: whatever is sent in tick
-t arrives in t + 1. A cycle starts at a tick that the host announces:
+t arrives in t + 1 (the world's clock has it so). A cycle starts at a tick that the host announces:
 
     start .. start + overlay.ticks            the overlay's step, at its `offsets`
     start + overlay.ticks ..                  the rule's round, which begins when the overlay's view is new
@@ -13,11 +13,12 @@ The rule that surprises: deliveries of a tick come before deadlines of that tick
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 
-from healmpi.messages import Message
+from healmpi.messages import MODEL, Kind, Message
+from healmpi.settings import NoSettings, Section
 
 NEVER = 2**62
 """A tick that does not come."""
@@ -49,15 +50,16 @@ class Trained(NamedTuple):
 
 
 class GroupAveraged(NamedTuple):
-    """The hub group's average. vector: float32 [size], or None when no member brought any model."""
+    """The hub group's average. vector: float32 [size], or None when no member brought any model. members: how many they were."""
 
     tick: int
     epoch: int
     vector: np.ndarray | None
+    members: int = 0
 
 
 class GroupAbandoned(NamedTuple):
-    """The reduction was given up at its deadline: a member did not take part."""
+    """The reduction was given up at its deadline: a member did not take part. Members that never entered are told, too."""
 
     tick: int
     epoch: int
@@ -104,60 +106,174 @@ class GroupReport(NamedTuple):
 Action = Message | Train | EnterGroup | GroupReport
 
 
-class Overlay(Protocol):
-    """What a node asks of an overlay."""
-
-    offsets: Sequence[int]
-    ticks: int
-    kinds: frozenset
-    view: tuple[int, ...]
-
-    def advance(self, offset: int, tick: int, cycle: int) -> list[Message]: ...
-    def receive(self, tick: int, messages: Sequence[Message]) -> list[Message]: ...
-    def hubs(self) -> tuple[int, ...]: ...
-    def is_hub(self) -> bool: ...
-    def peers(self) -> tuple[int, ...]: ...
+# What a node is made of. A user's own overlays and rules come in here, too (docs/extending.md).
 
 
-class Rule(Protocol):
-    """What a node asks of a learning rule. ticks: how long a round can take. wake: the next tick it must be called at.
+PEERS, HUBS, ALONE = "peers", "hubs", "alone"
+"""What a rule asks of a topology: peers of equal standing; hubs or servers; that its overlay is worth running alone."""
 
-    updated_in: the cycle in which others' models were taken in last. round: what it did in this cycle, for the audit.
+
+class Overlay:
+    """One node's part of a topology: the node's view of the others, kept up to date by messages.
+
+    view: the ids that it knows. offsets: ticks after the start of a cycle in which it must be called. ticks: how long its step in a
+    cycle takes. kinds: of the messages that are for it. What is not overridden says that it is passive, and that there are no hubs.
     """
 
-    ticks: int
-    wake: int
-    model: np.ndarray
-    updated_in: int | None
-    round: Any
+    __slots__ = ()
 
-    def begin(self, tick: int, cycle: int) -> list[Action]: ...
-    def receive(self, tick: int, messages: Sequence[Message]) -> list[Action]: ...
-    def alarm(self, tick: int) -> list[Action]: ...
-    def trained(self, event: Trained) -> list[Action]: ...
-    def averaged(self, event: GroupAveraged) -> list[Action]: ...
-    def abandoned(self, event: GroupAbandoned) -> list[Action]: ...
+    offsets: ClassVar[Sequence[int]] = ()
+    ticks: ClassVar[int] = 0
+    kinds: ClassVar[frozenset[Kind]] = frozenset()
+    view: tuple[int, ...]
+
+    def advance(self, offset: int, tick: int, cycle: int) -> list[Message]:
+        """Act at one of `offsets`. Returns the messages to send, as `receive` does."""
+        return []
+
+    def receive(self, tick: int, messages: Sequence[Message]) -> list[Message]:
+        """Take in what arrived, by ascending source."""
+        return []
+
+    def hubs(self) -> tuple[int, ...]:
+        """The hubs or servers this node believes in, its own id included if it is one."""
+        return ()
+
+    def is_hub(self) -> bool:
+        """Whether it counts itself among them."""
+        return False
+
+    def peers(self) -> tuple[int, ...]:
+        """Those it can exchange models with, without itself."""
+        return self.view
+
+
+class Setup(NamedTuple):
+    """What a rule is made with. nodes: in the run. settings: the rule's own, resolved. model: float32 [size], to start from.
+
+    rng: random.Random, this node's stream for learning. average: algorithms.averaging.Average, how models are averaged.
+    """
+
+    node: int
+    nodes: int
+    settings: Any
+    overlay: Overlay
+    model: np.ndarray
+    rng: Any
+    average: Any
+
+
+class Rule:
+    """One node's learning round: who trains, who averages what.
+
+    name: of one that is shipped. Settings: its options. needs: what it asks of a topology. learns: False where there is nothing to
+    learn. kinds: of all messages that it sends. ticks: how long a round can take, where no option decides that (`round_ticks`). model:
+    float32 [size], replaced and never changed in place. wake: the next tick it must be called at. updated_in: the cycle in which others'
+    models were taken in last. record: what it did in this cycle, for the audit (algorithms/records.py); None: nothing is audited.
+    """
+
+    name: ClassVar[str] = ""
+    Settings: ClassVar[type[Section]] = NoSettings
+    needs: ClassVar[str] = PEERS
+    learns: ClassVar[bool] = True
+    kinds: ClassVar[tuple[Kind, ...]] = (MODEL,)
+    ticks: ClassVar[int] = 1
+
+    model: np.ndarray
+    wake: int = NEVER
+    updated_in: int | None = None
+    record: Any = None
+
+    def __init__(self, setup: Setup):
+        self.node, self.settings, self.overlay, self.model = setup.node, setup.settings, setup.overlay, setup.model
+        self.rng, self.average = setup.rng, setup.average
+
+    @classmethod
+    def resolve(cls, settings: Any, topology: Any) -> Any:
+        """The settings with every "choose for me" replaced. topology: overlay.topology.Topology. Raises UsageError."""
+        return settings
+
+    @classmethod
+    def round_ticks(cls, settings: Any) -> int:
+        """Ticks from the start of a round to its last deliveries."""
+        return cls.ticks
+
+    def begin(self, tick: int, cycle: int) -> list[Action]:
+        """Start a round."""
+        raise NotImplementedError
+
+    def receive(self, tick: int, messages: Sequence[Message]) -> list[Action]:
+        """Take in what arrived, by ascending source."""
+        return []
+
+    def alarm(self, tick: int) -> list[Action]:
+        """`wake` has come."""
+        return []
+
+    def trained(self, event: Trained) -> list[Action]:
+        """Local training, asked for with Train, has ended."""
+        return []
+
+    def averaged(self, event: GroupAveraged) -> list[Action]:
+        """The average of the hub group, asked for with EnterGroup, is here."""
+        return []
+
+    def abandoned(self, event: GroupAbandoned) -> list[Action]:
+        """The hub group was given up."""
+        return []
 
 
 class Node:
     """One participant. wake: the next tick in which it must be called even if nothing arrives."""
 
-    __slots__ = ("_cycle", "_learns", "_offset", "_start", "id", "overlay", "rule", "wake")
+    __slots__ = ("_cycle", "_offset", "_round", "_start", "id", "overlay", "rule", "wake")
 
     def __init__(self, node: int, overlay: Overlay, rule: Rule | None):
         self.id, self.overlay, self.rule = node, overlay, rule
         self.wake = NEVER
         self._start = self._cycle = 0
         self._offset = 0  # index of the overlay's next offset
-        self._learns = False
+        self._round = NEVER  # the tick in which the rule's next round starts
+
+    # What the layers above may ask.
+
+    @property
+    def view(self) -> tuple[int, ...]:
+        """The ids that it knows."""
+        return self.overlay.view
+
+    @property
+    def is_hub(self) -> bool:
+        """Whether it counts itself a hub or server."""
+        return self.overlay.is_hub()
+
+    @property
+    def model(self) -> np.ndarray | None:
+        """float32 [size]; None where nothing is learnt."""
+        return None if self.rule is None else self.rule.model
+
+    @property
+    def record(self) -> Any:
+        """What its rule did in this cycle, for the audit; None: nothing to audit."""
+        return None if self.rule is None else self.rule.record
+
+    @property
+    def updated_in(self) -> int | None:
+        """The cycle in which it took in others' models last."""
+        return None if self.rule is None else self.rule.updated_in
+
+    @property
+    def has_ended_its_round(self) -> bool:
+        """Whether it waits for nothing."""
+        return self.rule is None or self.rule.wake == NEVER
 
     def handle(self, event: Event) -> list[Action]:
         """Take one event, return what is to be done. Ticks must not go back."""
         kind = type(event)
         if kind is Step:
-            return self._step(event)
+            return self._step(cast(Step, event))
         if kind is CycleStarted:
-            return self._begin(event)
+            return self._begin(cast(CycleStarted, event))
         rule: Any = self.rule
         call = {Trained: rule.trained, GroupAveraged: rule.averaged, GroupAbandoned: rule.abandoned}[kind]
         actions = call(event)
@@ -166,7 +282,7 @@ class Node:
 
     def _begin(self, event: CycleStarted) -> list[Action]:
         self._start, self._cycle = event.tick, event.cycle
-        self._learns = event.learn and self.rule is not None
+        self._round = event.tick + self.overlay.ticks if event.learn and self.rule is not None else NEVER
         self._offset = 0
         return self._step(Step(event.tick, ()))
 
@@ -189,16 +305,16 @@ class Node:
         if self._offset < len(offsets) and tick == self._start + offsets[self._offset]:
             actions += overlay.advance(offsets[self._offset], tick, self._cycle)
             self._offset += 1
-        if self._learns and tick == self._start + overlay.ticks:
-            actions += rule.begin(tick, self._cycle)
-        elif rule is not None and tick >= rule.wake:
-            actions += rule.alarm(tick)
+        if rule is not None:
+            if tick == self._round:
+                self._round = NEVER
+                actions += rule.begin(tick, self._cycle)
+            elif tick >= rule.wake:
+                actions += rule.alarm(tick)
         self._set_wake()
         return actions
 
     def _set_wake(self) -> None:
-        offsets = self.overlay.offsets
-        if self._offset < len(offsets):
-            self.wake = self._start + offsets[self._offset]
-        else:
-            self.wake = self.rule.wake if self.rule is not None else NEVER
+        offsets, rule = self.overlay.offsets, self.rule
+        step = self._start + offsets[self._offset] if self._offset < len(offsets) else NEVER
+        self.wake = min(step, self._round, rule.wake if rule is not None else NEVER)

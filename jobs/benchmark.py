@@ -82,8 +82,8 @@ def _machine() -> str:
 
 
 def _floor(name: str, rounds: int) -> dict:
-    from healmpi import run
     from healmpi.config import Config
+    from healmpi.launch import run
 
     overrides, cycles = MODELS[name]
     config = Config.load(None, [*COMMON, *overrides, f"run.cycles={cycles}"]).resolve()
@@ -101,9 +101,8 @@ def _floor(name: str, rounds: int) -> dict:
 
 def _host_rate(config, prepared) -> float:
     """Trainings a second of a whole run, warm-up cycles of the overlay aside."""
-    from healmpi import run
-    from healmpi.host import Host
-    from healmpi.participants import Participants
+    from healmpi.hosting.host import Host
+    from healmpi.launch import run
 
     trained, begun = [], []
 
@@ -113,8 +112,8 @@ def _host_rate(config, prepared) -> float:
         if rows.cycle >= 1:
             trained.append(int(rows.trained.sum()))
 
-    world = run.Ranks().world(config.run.nodes, prepared.learner.size, 60.0)
-    Host(config, Participants(config), world, prepared.nodes, prepared.learner, sink, lambda progress: None).run()
+    world = run.Ranks().world(config.run.nodes, prepared.model_size, config.chosen.average, 60.0)
+    Host(config, world, prepared.nodes, prepared.learner, sink, lambda progress: None).run()
     return sum(trained) / (time.perf_counter() - begun[0])
 
 
@@ -124,13 +123,11 @@ class _BareLoop:
     def __init__(self, config, prepared):
         import torch
 
-        from healmpi.learning import datasets, models
-
-        data = datasets.load(config.data, config.run.seed)
+        data = config.chosen.data.load(config.run.seed)
         self._batch = config.learner.batch_size
         self._nodes = []
         for part in prepared.parts:
-            module = models.build(config.model, data.input_shape, data.classes)
+            module = config.chosen.model.build(data.input_shape, data.classes)
             kind = torch.optim.SGD if config.learner.optimizer == "sgd" else torch.optim.Adam
             optimizer = kind(module.parameters(), lr=config.learner.learning_rate)
             x, y = torch.from_numpy(data.scaled(data.train_x[part])), torch.from_numpy(data.train_y[part])
@@ -211,13 +208,14 @@ def _messaging(rounds: int) -> dict:
 
 
 def _messaging_rank(rounds: int) -> None:
-    from healmpi import allocator
+    from healmpi.algorithms.averages.mean import Mean
+    from healmpi.hosting import allocator
     from healmpi.worlds.mpi import MPI, MpiWorld
 
     allocator.keep_freed_memory()
     found = {}
     for size in SIZES:
-        world = MpiWorld(2, size, 60.0)
+        world = MpiWorld(2, size, Mean(), 60.0)
         ticks = _Ticks(world, size)
         repeats = 400 if size < 100_000 else 100
         raw, ours, burst = [], [], []
@@ -262,15 +260,18 @@ class _Ticks:
         return self._measure(repeats, lambda turn: turn % 2 == self._world.rank, BURST) / BURST
 
     def _measure(self, ticks: int, sends, models: int) -> float:
-        from healmpi.messages import Kind, Message
+        from healmpi.messages import MODEL, Message
 
-        self._world.meet()
+        world, me = self._world, self._world.rank
+        world.allreduce()
         started = time.perf_counter()
         for turn in range(ticks):
             if sends(turn):
-                for _ in range(models):
-                    self._world.send(Message(Kind.MODEL, self._world.rank, 1 - self._world.rank, 1, self._tick, self._model))
-            self._tick = self._world.close(self._tick, self._tick + 1).tick
+                world.act(me, self._tick, [Message(MODEL, me, 1 - me, 1, self._tick, self._model) for _ in range(models)])
+            closed = world.close(self._tick, self._tick + 1)
+            for node in list(closed.targets):
+                world.deliver(node)
+            self._tick = closed.tick
         return (time.perf_counter() - started) / ticks
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import random
 
-from healmpi.config import CRASH_POINTS
-from healmpi.presets import COMBINATIONS, PRESETS
+from healmpi.catalogue import PRESETS, RULES, TOPOLOGIES
+from healmpi.faults.kinds.crash import POINTS
 
 TINY = ["data.dataset=synthetic", "data.samples=60", "data.features=3", "model.name=logistic", "results.audit=on"]
 
-PAIRS = [(topology, rule) for rule, topologies in COMBINATIONS.items() if rule != "none" for topology in topologies]
+LEARNING = {name: rule for name, rule in RULES.items() if rule.learns}
+
+PAIRS = [(topology, name) for name, rule in LEARNING.items() for topology, one in TOPOLOGIES.items() if rule.needs in one.serves]
 
 
 def overrides(number: int) -> list[str]:
@@ -43,7 +45,7 @@ def pair(number: int) -> list[str]:
     ]  # fmt: skip
 
 
-PRESET_NAMES = [name for name, one in PRESETS.items() if one.rule != "none"]
+PRESET_NAMES = [name for name, one in PRESETS.items() if one.rule in LEARNING]
 
 
 def _common(rng: random.Random, nodes: int) -> list[str]:
@@ -60,7 +62,7 @@ def _event(rng: random.Random) -> dict:
     kind = rng.choice(["fraction", "hubs", "churn", "loss", "best"])
     if kind in ("churn", "loss"):
         return {"kind": kind, "cycle": cycle, "last_cycle": cycle + rng.randint(0, 4), "fraction": rng.choice([0.1, 0.3])}
-    point = rng.choice(CRASH_POINTS)
+    point = rng.choice(POINTS)
     if kind == "hubs":
         return {"kind": "crash", "cycle": cycle, "hubs": rng.choice(["one", "all"]), "point": point}
     if kind == "best":

@@ -6,7 +6,7 @@ import random
 
 from healmpi import streams
 from healmpi.overlay import metrics
-from healmpi.overlay.elevator import Elevator, ElevatorSettings
+from healmpi.overlay.elevator import Climber, ElevatorSettings
 
 
 class Fleet:
@@ -15,20 +15,20 @@ class Fleet:
     def __init__(self, n: int, c: int, h: int, seed: int, **settings):
         self.n, self.seed, self.cycle, self.born = n, seed, 0, 0
         self.settings = ElevatorSettings(c, h, **settings)
-        self.nodes: dict[int, Elevator] = {}
+        self.nodes: dict[int, Climber] = {}
         for node in range(n):
             self.join(node, range(n))
 
     def join(self, node: int, known) -> None:
         rng = streams.picker(self.seed, "fleet", node, self.born)
         others = [peer for peer in sorted(known) if peer != node]
-        self.nodes[node] = Elevator(node, self.settings, rng.sample(others, min(len(others), self.settings.view_size)), rng)
+        self.nodes[node] = Climber(node, self.settings, rng.sample(others, min(len(others), self.settings.view_size)), rng)
 
     def lockstep(self) -> None:
         """All act on the views of the cycle before, as the lockstep clock has it."""
         self.cycle += 1
         inbox: dict[int, list] = {}
-        for tick in range(Elevator.ticks + 1):
+        for tick in range(Climber.ticks + 1):
             out = []
             for node in sorted(self.nodes):
                 overlay = self.nodes[node]

@@ -7,6 +7,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,3 +85,40 @@ def healmpi_mpi(flavour: str, ranks: int, *arguments: str | Path, cwd: Path, tim
 
 def sets(*overrides: str) -> list[str]:
     return [part for override in overrides for part in ("--set", override)]
+
+
+# Watching processes.
+
+
+def wait_until(holds: Callable[[], object], timeout_s: float, what: str) -> object:
+    """The first true value; fails after so many seconds."""
+    deadline = time.monotonic() + timeout_s
+    while not (value := holds()):
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
+        time.sleep(0.05)
+    return value
+
+
+def processes(process: subprocess.Popen, folder: Path) -> dict[int, list[str]]:
+    """Command lines, by process id, of what lives (zombies aside) in the session that `launch.start` made, or names this folder.
+
+    MPICH's proxy makes a session of its own.
+    """
+    found = {}
+    for place in Path("/proc").iterdir():
+        if not place.name.isdigit() or int(place.name) == os.getpid():
+            continue
+        try:
+            state, _, _, session = (place / "stat").read_text().rpartition(")")[2].split()[:4]
+            command = (place / "cmdline").read_text().split("\0")
+        except OSError:
+            continue  # it has ended meanwhile
+        if state != "Z" and (int(session) == process.pid or any(str(folder) in part for part in command)):
+            found[int(place.name)] = command
+    return found
+
+
+def rank_processes(process: subprocess.Popen, folder: Path) -> list[int]:
+    """The Python processes among them, not the launcher's own."""
+    found = processes(process, folder)
+    return sorted(pid for pid, command in found.items() if Path(command[0]).name.startswith("python") and "healmpi" in command)

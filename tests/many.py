@@ -8,8 +8,8 @@ import json
 import sys
 from pathlib import Path
 
-from healmpi import run
 from healmpi.config import Config
+from healmpi.launch import run
 from healmpi.worlds import mpi
 
 

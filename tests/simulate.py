@@ -5,50 +5,69 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from healmpi import run
 from healmpi.config import Config
-from healmpi.host import Host
-from healmpi.participants import Participants
-from healmpi.results.writer import CycleRows, FaultRow, GroupRow
-from healmpi.run import Ranks, prepare
+from healmpi.hosting.host import Host
+from healmpi.launch import run
+from healmpi.launch.run import Ranks, prepare
+from healmpi.learning.learners.kind import Trainer
+from healmpi.results.rows import CycleRows, FaultRow, GroupRow
 
 
 @dataclass
 class Simulated:
+    """What came of a run. kinds: of messages, in the order of the last axis of traffic."""
+
     config: Config
+    learner: Trainer | None
     rows: list[CycleRows]
     groups: list[GroupRow]
     faults: list[FaultRow]
-    host: Host
+    host: Host | None = None
 
     def column(self, name: str) -> np.ndarray:
         """[cycles, nodes, ...]"""
         return np.array([getattr(row, name) for row in self.rows])
 
+    def of_kinds(self, name: str, *kinds: Any) -> np.ndarray:
+        """[cycles, nodes, kinds]: traffic of these kinds of messages; 0 of one that the run does not have."""
+        table, known = self.column(name), list(self.config.chosen.kinds)
+        empty = np.zeros(table.shape[:2], table.dtype)
+        return np.stack([table[:, :, known.index(kind)] if kind in known else empty for kind in kinds], axis=2)
+
     def accuracy(self) -> np.ndarray:
         """Mean over live nodes, [cycles]."""
         return np.nanmean(self.column("accuracy"), axis=1)
+
+    @property
+    def nodes(self) -> dict[int, Any]:
+        return self.host.population.nodes
+
+    @property
+    def complaints(self) -> list[str]:
+        """Of the audit."""
+        return self.host.closing.complaints
 
 
 def simulate(*overrides: str) -> Simulated:
     config = Config.load(None, overrides).resolve(1)
     ranks = Ranks()
     prepared = prepare(config, ranks)
-    world = ranks.world(config.run.nodes, prepared.learner.size if prepared.learner else 0, 60.0)
-    run = Simulated(config, [], [], [], None)
+    world = ranks.world(config.run.nodes, prepared.model_size, config.chosen.average, 60.0)
+    found = Simulated(config, prepared.learner, [], [], [])
 
     def sink(rows, groups, faults) -> None:
-        run.rows.append(rows)
-        run.groups += groups
-        run.faults += faults
+        found.rows.append(rows)
+        found.groups += groups
+        found.faults += faults
 
-    run.host = Host(config, Participants(config), world, prepared.nodes, prepared.learner, sink, lambda progress: None)
-    run.host.run()
-    run.host.finish()
-    return run
+    found.host = Host(config, world, prepared.nodes, prepared.learner, sink, lambda progress: None)
+    found.host.run()
+    found.host.finish()
+    return found
 
 
 def execute(overrides: Sequence[str], path: Path) -> Path:

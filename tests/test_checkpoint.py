@@ -6,13 +6,20 @@ import time
 
 import drawn
 import pytest
+from compare import assert_same, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from launch import finish, healmpi, healmpi_mpi, mpirun, sets, start
-from test_worlds import assert_same, tables
+from simulate import execute
 
-from healmpi import checkpoint, run, stopping
-from healmpi.config import Config, ConfigError
+from healmpi.config import Config
+from healmpi.hosting import stopping
+from healmpi.launch import run
+from healmpi.results import assemble
+from healmpi.results.folder import PartsFolder
+from healmpi.settings import UsageError
+
+pytestmark = pytest.mark.slow
 
 FLAVOURS = ["openmpi", "mpich"]
 
@@ -21,11 +28,6 @@ HARD = [  # everything that has a state: groups, optimizers, loss, churn, crashe
     "learner.optimizer=adam", "faults.loss_fraction=0.1", "faults.churn_fraction=0.1", "faults.churn_first_cycle=2",
     "faults.churn_last_cycle=12", 'faults.plan=[{cycle = 6, hubs = "one", point = "in_reduction"}, {cycle = 9, fraction = 0.2}]',
 ]  # fmt: skip
-
-
-def whole(overrides, folder, name="whole.h5"):
-    ranks = run.Ranks()
-    return run.execute(run.prepare(Config.load(None, overrides).resolve(), ranks), ranks, folder / name, lambda progress: None)
 
 
 def in_pieces(overrides, folder, stops, name="pieces.h5"):
@@ -39,9 +41,9 @@ def in_pieces(overrides, folder, stops, name="pieces.h5"):
             if progress.cycle == last:
                 stop.touch()
 
-        manner = run.Manner(resume=True, limits=stopping.Limits(files=(stop,)))
+        options = run.Options(resume=True, limits=stopping.Limits(files=(stop,)))
         try:
-            return run.execute(run.prepare(config, ranks), ranks, out, watch, manner)
+            return run.execute(run.prepare(config, ranks), ranks, out, watch, options)
         except stopping.Stopped as stopped:
             assert str(stopped).startswith(f"after cycle {last}:")
     raise AssertionError("it has never come to its end")
@@ -50,7 +52,7 @@ def in_pieces(overrides, folder, stops, name="pieces.h5"):
 @pytest.mark.parametrize("algorithm", ["heal", "gaia", "gossip", "epidemic", "fedlay"])
 def test_an_interrupted_run_gives_the_same_bits(algorithm, tmp_path):
     overrides = [*HARD, f"run.algorithm={algorithm}"]
-    assert_same(tables(whole(overrides, tmp_path)), tables(in_pieces(overrides, tmp_path, [-1, 1, 5, 6, 7, 13])), algorithm)
+    assert_same(tables(execute(overrides, tmp_path / "whole.h5")), tables(in_pieces(overrides, tmp_path, [-1, 1, 5, 6, 7, 13])), algorithm)
     assert not (tmp_path / "pieces.h5.parts").exists(), "nothing is left of the checkpoints"
 
 
@@ -59,7 +61,7 @@ def test_an_interrupted_run_gives_the_same_bits(algorithm, tmp_path):
 def test_whatever_the_configuration_and_the_cycle(tmp_path_factory, number, cycle):
     folder = tmp_path_factory.mktemp("run")
     overrides = drawn.pair(number)
-    assert_same(tables(whole(overrides, folder)), tables(in_pieces(overrides, folder, [cycle])), str(overrides))
+    assert_same(tables(execute(overrides, folder / "whole.h5")), tables(in_pieces(overrides, folder, [cycle])), str(overrides))
 
 
 @pytest.mark.mpi
@@ -80,7 +82,7 @@ def test_stopped_by_a_file_and_resumed_under_mpirun(flavour, tmp_path):
     assert other.code == 2 and "the number of ranks must be 3" in other.err
     ended = healmpi_mpi(flavour, 3, *arguments, cwd=tmp_path)
     assert ended.code == 0 and "VALID" in ended.out.splitlines(), ended.err
-    assert_same(tables(whole(HARD, tmp_path)), tables(tmp_path / "part.h5"), flavour)
+    assert_same(tables(execute(HARD, tmp_path / "whole.h5")), tables(tmp_path / "part.h5"), flavour)
     once_more = healmpi_mpi(flavour, 3, *arguments, cwd=tmp_path)
     assert once_more.code == 0 and "VALID" in once_more.out.splitlines() and "cycle/s" not in once_more.err, "it is done: nothing is run"
 
@@ -100,7 +102,7 @@ def test_killed_and_resumed_from_the_last_periodic_checkpoint(tmp_path):
     assert len(list(index.parent.glob("state-*-rank-00000"))) <= 2, "old ones go"
     resumed = healmpi_mpi("openmpi", 2, *arguments, cwd=tmp_path)
     assert resumed.code == 0 and "going on after" in resumed.out, resumed.err
-    assert_same(tables(whole(overrides, tmp_path)), tables(tmp_path / "part.h5"), "killed")
+    assert_same(tables(execute(overrides, tmp_path / "whole.h5")), tables(tmp_path / "part.h5"), "killed")
 
 
 def test_a_time_limit_ends_the_run_before_it(tmp_path):
@@ -140,7 +142,7 @@ def test_resume_refuses_what_is_not_the_same_run(tmp_path):
     assert other.code == 2 and "the configuration's hash must be" in other.err and "--force starts again" in other.err
     plain = healmpi("run", *base, "-o", "x.h5", cwd=tmp_path)
     assert plain.code == 2 and "--resume goes on with it" in plain.err and "--force discards" in plain.err
-    state = checkpoint.state_path(tmp_path / "x.h5", 1, 0)
+    state = PartsFolder(tmp_path / "x.h5").state(1, 0)
     state.write_bytes(state.read_bytes()[:100])
     damaged = healmpi("run", *base, "-o", "x.h5", "--resume", cwd=tmp_path)
     assert damaged.code == 2 and str(state.name) in damaged.err and "cannot be read" in damaged.err
@@ -169,16 +171,13 @@ def test_a_run_that_was_merged_before_its_end_still_goes_on(tmp_path):
 
 
 def test_a_run_whose_merging_failed_is_merged_and_not_run_again(tmp_path, monkeypatch):
-    from healmpi.host import RunFailed
-    from healmpi.results import merge
-
     ranks, config, out = run.Ranks(), Config.load(None, [*drawn.TINY, "run.cycles=4"]).resolve(), tmp_path / "x.h5"
     with monkeypatch.context() as patch:
-        patch.setattr(merge, "_write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-        with pytest.raises(RunFailed, match="No space left"):
+        patch.setattr(assemble, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        with pytest.raises(run.RunFailed, match="No space left"):
             run.execute(run.prepare(config, ranks), ranks, out, lambda progress: None)
     seen = []
-    run.execute(run.prepare(config, ranks), ranks, out, seen.append, run.Manner(resume=True))
+    run.execute(run.prepare(config, ranks), ranks, out, seen.append, run.Options(resume=True))
     assert out.exists() and seen == [], "nothing was run"
 
 
@@ -217,7 +216,7 @@ def test_time_spans(text, seconds):
 
 @pytest.mark.parametrize("text", ["", "soon", "1:2", "-5", "0", "5", "10:99:00", "5w"])
 def test_bad_time_spans_are_refused(text):
-    with pytest.raises(ConfigError, match="--time-limit"):
+    with pytest.raises(UsageError, match="--time-limit"):
         stopping.seconds(text)
 
 
@@ -230,13 +229,14 @@ def test_the_earlier_of_the_limit_and_the_jobs_end_counts():
 
 def test_a_run_stops_while_there_is_time_for_a_cycle_and_for_saving():
     stopper = stopping.Stopper(stopping.Limits(deadline=time.time() + 100), cycles=10)
-    assert stopper.word(1) == stopping.GO_ON
+    assert stopper.decide(1) == stopping.GO_ON
     stopper.saved(30)
-    assert stopper.word(2) == stopping.GO_ON
+    assert stopper.decide(2) == stopping.GO_ON
     stopper.saved(50)
-    assert stopper.word(3) == stopping.STOP and stopper.reason and stopper.word(10) == stopping.GO_ON, "the last cycle is the end anyway"
+    assert stopper.decide(3) == stopping.STOP and stopper.reason
+    assert stopper.decide(10) == stopping.GO_ON, "the last cycle is the end anyway"
 
 
 def test_every_so_many_cycles_it_saves():
     stopper = stopping.Stopper(stopping.Limits(every=3), cycles=9)
-    assert [stopper.word(cycle) for cycle in range(1, 10)] == [0, 0, 1, 0, 0, 1, 0, 0, 0]
+    assert [stopper.decide(cycle) for cycle in range(1, 10)] == [0, 0, 1, 0, 0, 1, 0, 0, 0]

@@ -6,15 +6,16 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import pytest
-from launch import finish, healmpi, healmpi_mpi, mpirun, python, sets, start
+from launch import finish, healmpi, healmpi_mpi, mpirun, processes, python, rank_processes, sets, start, wait_until
 
 import healmpi as package
 from healmpi.config import Config
+from healmpi.results.folder import PartsFolder
+from healmpi.results.parts import read_parts
 
 FLAVOURS = ["openmpi", "mpich"]
 SMALL = sets("data.dataset=synthetic", "data.samples=200", "run.nodes=8", "run.cycles=4", "model.name=logistic")
@@ -32,49 +33,15 @@ def assert_refused(done, *words: str) -> None:
     assert line.startswith("healmpi: ") and all(word in line for word in words), line
 
 
-def wait_until(holds: Callable[[], object], timeout_s: float, what: str) -> object:
-    """The first true value; fails after so many seconds."""
-    deadline = time.monotonic() + timeout_s
-    while not (value := holds()):
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what}"
-        time.sleep(0.05)
-    return value
-
-
-def processes(process: subprocess.Popen, folder: Path) -> dict[int, list[str]]:
-    """Command lines, by process id, of what lives (zombies aside) in the session that `launch.start` made, or names this folder.
-
-    MPICH's proxy makes a session of its own.
-    """
-    found = {}
-    for place in Path("/proc").iterdir():
-        if not place.name.isdigit() or int(place.name) == os.getpid():
-            continue
-        try:
-            state, _, _, session = (place / "stat").read_text().rpartition(")")[2].split()[:4]
-            command = (place / "cmdline").read_text().split("\0")
-        except OSError:
-            continue  # it has ended meanwhile
-        if state != "Z" and (int(session) == process.pid or any(str(folder) in part for part in command)):
-            found[int(place.name)] = command
-    return found
-
-
-def rank_processes(process: subprocess.Popen, folder: Path) -> list[int]:
-    """The Python processes among them, not the launcher's own."""
-    found = processes(process, folder)
-    return sorted(pid for pid, command in found.items() if Path(command[0]).name.startswith("python") and "healmpi" in command)
-
-
-def parts_size(out: Path, ranks: int) -> int:
-    """Bytes in the parts; 0 until every rank has begun its own."""
-    parts = list(Path(f"{out}.parts").glob("rank-*.h5"))
-    return sum(part.stat().st_size for part in parts) if len(parts) == ranks else 0
+def cycles_on_disk(out: Path, ranks: int) -> int:
+    """Cycles that every rank's part has; 0 until all have begun theirs."""
+    parts, _ = read_parts(PartsFolder(out).parts())
+    return min(part.committed["cycles"] for part in parts) if len(parts) == ranks else 0
 
 
 def wait_until_parts_grow(out: Path, ranks: int) -> None:
-    first = wait_until(lambda: parts_size(out, ranks), 60, "all ranks have begun their parts")
-    wait_until(lambda: parts_size(out, ranks) > first, 60, "the parts grow")
+    first = wait_until(lambda: cycles_on_disk(out, ranks), 60, "all ranks have written a cycle")
+    wait_until(lambda: cycles_on_disk(out, ranks) > first, 60, "the parts grow")
 
 
 # Alone.
@@ -83,7 +50,8 @@ def wait_until_parts_grow(out: Path, ranks: int) -> None:
 @pytest.mark.parametrize(("option", "words"), [("--help", ["run", "info", "merge", "exit codes"]), ("--version", [package.__version__])])
 def test_help_and_version_import_neither_torch_nor_mpi(option, words, tmp_path):
     program = (
-        "import sys\nfrom healmpi.cli import main\ntry:\n    code = main([sys.argv[1]])\nexcept SystemExit as end:\n    code = end.code\n"
+        "import sys\nfrom healmpi.launch.cli import main\ntry:\n    code = main([sys.argv[1]])\n"
+        "except SystemExit as end:\n    code = end.code\n"
         "print('heavy:', sorted({'torch', 'mpi4py'} & set(sys.modules)))\nsys.exit(code)"
     )
     done = finish(start([python(), "-c", program, option], tmp_path), 60)

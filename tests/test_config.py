@@ -1,10 +1,14 @@
 """Configurations: what is accepted, what is refused and in which words, and that a written one reads back the same."""
 
+import re
 import tomllib
+from itertools import pairwise
 
 import pytest
 
-from healmpi.config import Config, ConfigError, FaultEvent, to_toml
+from healmpi.config import Config
+from healmpi.faults.plan import FaultEvent
+from healmpi.settings import UsageError
 
 REFUSED = [  # overrides, ranks, what the message must say
     (["run.nodez=3"], 1, ["run.nodez", "3", "unknown key", "nodes"]),
@@ -24,8 +28,8 @@ REFUSED = [  # overrides, ranks, what the message must say
     (["rule.fanout=3"], 1, ["rule.fanout", "3", "elevator.hub_count, 2"]),
     (["model.hidden=[10, 0]"], 1, ["model.hidden", "0", "at least 1"]),
     (["model.hidden=ten"], 1, ["model.hidden", "'ten'", "a list"]),
-    (["model.name=custom"], 1, ["model.factory", "module:function"]),
-    (["model.factory=a:b"], 1, ["model.factory", "'a:b'", "empty"]),
+    (["model.name=custom"], 1, ["model.factory", "'module:Name'", "model.name is 'custom'"]),
+    (["model.name=mlp", "model.factory=a:b"], 1, ["model.factory", "'a:b'", "empty"]),
     (["model.name=lenet5", "data.dataset=spambase"], 1, ["model.name", "lenet5", "28 x 28"]),
     (["learner.momentum=0.9"], 1, ["learner.momentum", "0.9", "sgd"]),
     (["faults.crash_nodes=[8]"], 1, ["8", "0 to 7"]),
@@ -40,7 +44,7 @@ REFUSED = [  # overrides, ranks, what the message must say
 
 @pytest.mark.parametrize(("overrides", "ranks", "words"), REFUSED)
 def test_a_bad_configuration_names_the_field_the_value_and_what_is_allowed(overrides, ranks, words):
-    with pytest.raises(ConfigError) as raised:
+    with pytest.raises(UsageError) as raised:
         Config.load(None, overrides).resolve(ranks)
     for word in words:
         assert word in str(raised.value)
@@ -62,9 +66,11 @@ def test_a_written_configuration_reads_back_the_same_and_explains_every_field():
     config = Config.load(
         None, ["faults.crash_hubs=all", 'faults.plan=[{kind="churn", cycle=3, last_cycle=4, fraction=0.5}]', "model.hidden=[7]"]
     ).resolve(4)
-    text = to_toml(config)
+    text = config.to_toml()
     assert Config.from_table(tomllib.loads(text)) == config
-    assert all("  # " in line for line in text.splitlines() if " = " in line)
+    lines = text.splitlines()
+    explained = [before.startswith("# ") or "  # " in line for before, line in pairwise(lines) if re.match("[a-z_]+ = ", line)]
+    assert all(explained) and len(explained) == sum(len(section) for section in config.to_table().values())
 
 
 def test_the_file_is_read_and_overridden(tmp_path):
@@ -73,9 +79,9 @@ def test_the_file_is_read_and_overridden(tmp_path):
     config = Config.load(str(path), ["run.seed=4"])
     assert (config.run.nodes, config.run.seed) == (12, 4)
     path.write_text("[run\n")
-    with pytest.raises(ConfigError, match="not valid TOML"):
+    with pytest.raises(UsageError, match="not valid TOML"):
         Config.load(str(path))
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(UsageError, match="cannot be read"):
         Config.load(str(tmp_path / "absent.toml"))
 
 
@@ -86,7 +92,7 @@ def test_the_hash_names_the_configuration():
 
 def test_the_short_fault_fields_become_events_before_the_plan():
     config = Config.load(None, ["faults.crash_fraction=0.2", "faults.churn_fraction=0.1", 'faults.plan=[{cycle=3, hubs="one"}]'])
-    assert config.faults.events() == (
+    assert config.fault_events() == (
         FaultEvent(kind="crash", cycle=10, fraction=0.2),
         FaultEvent(kind="churn", cycle=10, last_cycle=20, fraction=0.1),
         FaultEvent(kind="crash", cycle=3, hubs="one"),

@@ -9,23 +9,23 @@ from hypothesis import strategies as st
 
 from healmpi.messages import Kind, Message
 from healmpi.overlay import metrics
-from healmpi.overlay.elevator import Elevator, ElevatorSettings
+from healmpi.overlay.elevator import BACKWARD_REPLY, BACKWARD_REQUEST, CACHE_REPLY, CACHE_REQUEST, Climber, ElevatorSettings
 
 
-def node(view, c=4, h=2, identity=9, **more) -> Elevator:
-    return Elevator(identity, ElevatorSettings(c, h, **more), view, random.Random(1))
+def node(view, c=4, h=2, identity=9, **more) -> Climber:
+    return Climber(identity, ElevatorSettings(c, h, **more), view, random.Random(1))
 
 
 def reply(kind: Kind, source: int, ids: tuple[int, ...], cycle: int = 1, target: int = 9) -> Message:
     return Message(kind, source, target, cycle, 1, ids)
 
 
-def cycle(overlay: Elevator, views: dict[int, tuple], backward: dict[int, tuple] | None = None) -> list[Message]:
+def cycle(overlay: Climber, views: dict[int, tuple], backward: dict[int, tuple] | None = None) -> list[Message]:
     """One active cycle against scripted peers; returns the backward requests."""
     overlay.advance(0, 0, 1)
-    overlay.receive(2, [reply(Kind.CACHE_REPLY, peer, ids) for peer, ids in views.items()])
+    overlay.receive(2, [reply(CACHE_REPLY, peer, ids) for peer, ids in views.items()])
     asked = overlay.advance(2, 2, 1)
-    overlay.receive(4, [reply(Kind.BACKWARD_REPLY, peer, ids) for peer, ids in (backward or {}).items()])
+    overlay.receive(4, [reply(BACKWARD_REPLY, peer, ids) for peer, ids in (backward or {}).items()])
     overlay.advance(4, 4, 1)
     return asked
 
@@ -39,7 +39,7 @@ def test_the_start_is_a_view_of_distinct_foreign_ids():
 
 def test_every_peer_in_the_view_is_asked_for_its_view():
     requests = node((1, 2, 3)).advance(0, 7, 5)
-    assert requests == [Message(Kind.CACHE_REQUEST, 9, peer, 5, 7) for peer in (1, 2, 3)]
+    assert requests == [Message(CACHE_REQUEST, 9, peer, 5, 7) for peer in (1, 2, 3)]
 
 
 def test_preferred_are_the_most_frequent_ids_and_ties_go_to_the_smaller():
@@ -60,7 +60,7 @@ def test_a_node_that_stands_in_its_own_view_counts_that_view_too_and_sends_itsel
     cycle(overlay, {1: (9, 5), 2: (9, 5), 3: (9, 6)})
     assert overlay.view[0] == 9
     assert 9 not in [message.target for message in overlay.advance(0, 0, 1)]
-    overlay.receive(2, [reply(Kind.CACHE_REPLY, 5, (6, 7)), reply(Kind.CACHE_REPLY, 6, ())])
+    overlay.receive(2, [reply(CACHE_REPLY, 5, (6, 7)), reply(CACHE_REPLY, 6, ())])
     overlay.advance(2, 2, 1)
     overlay.advance(4, 4, 1)
     assert overlay.hubs() == (6, 5), "6 once from 5 and once from the own view (9, 5, 6, ...)"
@@ -82,7 +82,7 @@ def test_what_is_still_missing_comes_from_the_rest_of_the_frequency_map():
 
 def test_the_silent_are_dropped_from_view_backward_and_frequency_map():
     overlay = node((1, 2, 3))
-    overlay.receive(0, [Message(Kind.CACHE_REQUEST, 3, 9, 1, 0)])
+    overlay.receive(0, [Message(CACHE_REQUEST, 3, 9, 1, 0)])
     assert 3 in overlay.backward
     cycle(overlay, {1: (3, 5), 2: (3, 6)})
     assert 3 not in overlay.view and 3 not in overlay.backward
@@ -90,38 +90,38 @@ def test_the_silent_are_dropped_from_view_backward_and_frequency_map():
 
 def test_a_request_is_answered_with_the_view_and_the_asker_is_remembered():
     overlay = node((1, 2, 3))
-    assert overlay.receive(4, [Message(Kind.CACHE_REQUEST, 7, 9, 2, 3)]) == [Message(Kind.CACHE_REPLY, 9, 7, 2, 4, (1, 2, 3))]
+    assert overlay.receive(4, [Message(CACHE_REQUEST, 7, 9, 2, 3)]) == [Message(CACHE_REPLY, 9, 7, 2, 4, (1, 2, 3))]
     assert list(overlay.backward) == [7]
 
 
 def test_a_backward_answer_has_at_most_backward_limit_distinct_askers():
     overlay = node((1, 2, 3), backward_limit=10)
     overlay.advance(0, 0, 1)
-    overlay.receive(1, [Message(Kind.CACHE_REQUEST, asker, 9, 1, 0) for asker in range(100, 150)])
-    (answer,) = overlay.receive(3, [Message(Kind.BACKWARD_REQUEST, 7, 9, 1, 2)])
+    overlay.receive(1, [Message(CACHE_REQUEST, asker, 9, 1, 0) for asker in range(100, 150)])
+    (answer,) = overlay.receive(3, [Message(BACKWARD_REQUEST, 7, 9, 1, 2)])
     assert len(set(answer.payload)) == 10 and set(answer.payload) <= set(range(100, 150))
 
 
 def test_an_asker_that_stays_away_is_forgotten_after_backward_age_cycles():
     overlay = node((1, 2, 3), backward_age=2)
-    overlay.receive(0, [Message(Kind.CACHE_REQUEST, 7, 9, 1, 0)])
+    overlay.receive(0, [Message(CACHE_REQUEST, 7, 9, 1, 0)])
     for now, remembered in ((3, (7,)), (4, ())):
         overlay.advance(0, 0, now)
-        (answer,) = overlay.receive(3, [Message(Kind.BACKWARD_REQUEST, 8, 9, now, 2)])
+        (answer,) = overlay.receive(3, [Message(BACKWARD_REQUEST, 8, 9, now, 2)])
         assert answer.payload == remembered
 
 
 def test_an_answer_of_another_cycle_has_no_effect():
     overlay = node((1, 2, 3))
     overlay.advance(0, 0, 2)
-    overlay.receive(2, [reply(Kind.CACHE_REPLY, 1, (5, 6), cycle=1)])
+    overlay.receive(2, [reply(CACHE_REPLY, 1, (5, 6), cycle=1)])
     assert overlay.advance(2, 2, 2) == []
 
 
 def test_a_node_whose_whole_view_has_died_comes_back_through_those_that_asked_it():
     overlay = node((1, 2, 3))
     overlay.advance(0, 0, 1)
-    overlay.receive(1, [Message(Kind.CACHE_REQUEST, 7, 9, 1, 0)])
+    overlay.receive(1, [Message(CACHE_REQUEST, 7, 9, 1, 0)])
     overlay.advance(2, 2, 1)
     overlay.advance(4, 4, 1)
     assert overlay.view == (7,)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import sys
+from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
@@ -12,17 +13,29 @@ import torch
 from torch import nn
 
 from healmpi import streams
-from healmpi.config import Config, ConfigError, ModelSection
-from healmpi.learning import datasets, models
-from healmpi.learning.device import Stage
-from healmpi.learning.learner import Learner, TrainJob
-from healmpi.learning.models import FlatModel
-from healmpi.learning.partition import partition
+from healmpi.extension import PREFIX, find, settings_of
+from healmpi.learning.data import Data, Dataset
+from healmpi.learning.datasets.mnist10k import Mnist10k
+from healmpi.learning.datasets.spambase import Spambase
+from healmpi.learning.datasets.synthetic import Synthetic
+from healmpi.learning.device import Staging
+from healmpi.learning.jobs import TrainJob
+from healmpi.learning.learner import Learner
+from healmpi.learning.learners.serial import Serial
+from healmpi.learning.models.flat import FlatModel
+from healmpi.learning.models.kind import Model
+from healmpi.learning.models.lenet5 import Lenet5
+from healmpi.learning.models.logistic import Logistic
+from healmpi.learning.models.mlp import Mlp
+from healmpi.learning.models.own import OwnModel
+from healmpi.learning.partition import Iid
+from healmpi.settings import UsageError
 
-BLOBS = {"dataset": "synthetic", "samples": 900, "features": 6, "classes": 3, "noise": 0.5}
 NETS = """
+from dataclasses import dataclass
 import torch
 from torch import nn
+from healmpi.settings import Section, option
 
 class Drop(nn.Sequential):
     def __init__(self, shape, classes):
@@ -45,6 +58,17 @@ def frozen(shape, classes): return nn.Linear(shape[0], classes).requires_grad_(F
 def too_wide(shape, classes): return nn.Linear(shape[0], classes + 1)
 def wrong_input(shape, classes): return nn.Linear(shape[0] + 1, classes)
 number = 5
+
+def late(shape, classes):
+    from healmpi_test_layers import wide
+    return wide
+
+class Wide(nn.Sequential):
+    @dataclass(frozen=True, slots=True)
+    class Settings(Section):
+        width: int = option(4, "Width of the hidden layer.", low=1)
+    def __init__(self, shape, classes, settings):
+        super().__init__(nn.Linear(shape[0], settings.width), nn.ReLU(), nn.Linear(settings.width, classes))
 """
 
 
@@ -55,18 +79,43 @@ def nets(tmp_path, monkeypatch):
     (tmp_path / "healmpi_test_broken.py").write_text("this is no Python")
     monkeypatch.chdir(tmp_path)
     yield "healmpi_test_nets"
-    sys.modules.pop("healmpi_test_nets", None)
+    sys.modules.pop(f"{PREFIX}healmpi_test_nets", None)
 
 
-def make_config(data=BLOBS, model=None, learner=None, nodes=10, seed=1) -> Config:
-    run = {"nodes": nodes, "seed": seed, "algorithm": "ring"}
-    return Config.from_table({"data": data, "model": model or {"hidden": [9]}, "learner": learner or {}, "run": run}).resolve()
+def blobs(samples: int = 900, test_fraction: float = 0.1) -> Synthetic:
+    return Synthetic(Synthetic.Settings(samples=samples, features=6, classes=3, noise=0.5, test_fraction=test_fraction))
 
 
-def make_learner(config: Config, hosted=None) -> Learner:
-    data = datasets.load(config.data, config.run.seed)
-    parts = partition(data.train_y, config.data, config.run.nodes, config.run.seed)
-    return Learner(config, data, {node: parts[node] for node in (range(config.run.nodes) if hosted is None else hosted)})
+def chosen(kind, **options):
+    return kind(kind.Settings(**options))
+
+
+def own(factory: str) -> OwnModel:
+    """As the user's model.factory."""
+    return OwnModel(factory, find("model.factory", factory))
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is learnt by `nodes` nodes, which hold equal parts of the data."""
+
+    data: Data = field(default_factory=blobs)
+    model: Model = field(default_factory=lambda: chosen(Mlp, hidden=[9]))
+    learner: dict = field(default_factory=dict)
+    initial: str = "common"
+    nodes: int = 10
+    seed: int = 1
+
+    def load(self) -> tuple[Dataset, tuple[np.ndarray, ...]]:
+        """The samples, and which of them each node has."""
+        data = self.data.load(self.seed)
+        return data, chosen(Iid).parts(data.train_y, self.nodes, self.seed)
+
+
+def make_learner(task: Task, hosted=None) -> Learner:
+    data, parts = task.load()
+    shards = {node: parts[node] for node in (range(task.nodes) if hosted is None else hosted)}
+    return chosen(Serial, **task.learner).make(task.seed, task.initial, task.model, data, shards)
 
 
 def cycles(learner: Learner, nodes, count: int, incarnation: int = 0) -> dict[int, list[bytes]]:
@@ -84,32 +133,50 @@ def cycles(learner: Learner, nodes, count: int, incarnation: int = 0) -> dict[in
 
 
 @pytest.mark.parametrize(
-    ("section", "shape", "classes", "numbers"),
+    ("model", "shape", "classes", "numbers"),
     [
-        (ModelSection(name="logistic"), (57,), 2, 116),
-        (ModelSection(name="logistic"), (1, 28, 28), 10, 7850),
-        (ModelSection(name="mlp", hidden=(5, 4)), (3,), 2, 3 * 5 + 5 + 5 * 4 + 4 + 4 * 2 + 2),
-        (ModelSection(name="lenet5"), (1, 28, 28), 10, 61_706),
+        (chosen(Logistic), (57,), 2, 116),
+        (chosen(Logistic), (1, 28, 28), 10, 7850),
+        (chosen(Mlp, hidden=(5, 4)), (3,), 2, 3 * 5 + 5 + 5 * 4 + 4 + 4 * 2 + 2),
+        (chosen(Lenet5), (1, 28, 28), 10, 61_706),
     ],
 )
-def test_networks_have_their_number_of_parameters_and_give_one_score_per_class(section, shape, classes, numbers):
-    module = models.build(section, shape, classes)
+def test_networks_have_their_number_of_parameters_and_give_one_score_per_class(model, shape, classes, numbers):
+    module = model.build(shape, classes)
     assert FlatModel(module).size == numbers
     assert module(torch.zeros(2, *shape)).shape == (2, classes)
 
 
-def test_lenet5_needs_28_by_28_images_and_auto_must_be_resolved():
-    with pytest.raises(ConfigError, match=r"model\.name = 'lenet5'.*\(1, 28, 28\)"):
-        models.build(ModelSection(name="lenet5"), (1, 32, 32), 10)
-    with pytest.raises(ConfigError, match=r"model\.name = 'auto'"):
-        models.build(ModelSection(), (57,), 2)
+def test_lenet5_needs_28_by_28_images():
+    with pytest.raises(UsageError, match=r"model\.name = 'lenet5'.*\(1, 28, 28\)"):
+        chosen(Lenet5).build((1, 32, 32), 10)
+
+
+def test_the_shipped_models_say_what_they_need_and_cost():
+    said = {kind.name: (kind.needs_images, kind.cost) for kind in (Logistic, Mlp, Lenet5, OwnModel)}
+    assert said == {"logistic": (False, 1.0), "mlp": (False, 2.0), "lenet5": (True, 12.0), "": (False, 12.0)}
 
 
 def test_a_factory_is_found_in_the_current_directory_and_the_path_is_left_as_it_was(nets):
     before = list(sys.path)
     for name in ("Drop", "lazy"):
-        assert models.build(ModelSection(name="custom", factory=f"{nets}:{name}"), (6,), 3)(torch.zeros(4, 6)).shape == (4, 3)
+        assert own(f"{nets}:{name}").build((6,), 3)(torch.zeros(4, 6)).shape == (4, 3)
     assert sys.path == before
+
+
+def test_a_factory_may_import_other_files_of_the_current_directory_when_it_is_called(nets, tmp_path):
+    (tmp_path / "healmpi_test_layers.py").write_text("from torch import nn\nwide = nn.Linear(6, 3)\n")
+    model = own(f"{nets}:late")
+    assert FlatModel(model.build((6,), 3)).size == 21
+    sys.modules.pop("healmpi_test_layers")
+
+
+def test_a_factory_that_declares_settings_is_called_with_them(nets):
+    function = find("model.factory", f"{nets}:Wide")
+    settings = settings_of(function, "model.own")
+    with pytest.raises(UsageError, match=r"model\.own\.width = 0 is not allowed: at least 1"):
+        settings(width=0)
+    assert FlatModel(OwnModel(f"{nets}:Wide", function, settings(width=7)).build((6,), 3)).size == 6 * 7 + 7 + 7 * 3 + 3
 
 
 @pytest.mark.parametrize(
@@ -117,9 +184,9 @@ def test_a_factory_is_found_in_the_current_directory_and_the_path_is_left_as_it_
     [
         ("healmpi_no_such_module:f", "must be importable.*ModuleNotFoundError"),
         ("healmpi_test_broken:f", "must be importable.*SyntaxError"),
-        ("healmpi_test_nets:absent", "must have a function 'absent'"),
-        ("healmpi_test_nets:number", "must have a function 'number'"),
-        ("healmpi_test_nets:", "'module:function'"),
+        ("healmpi_test_nets:absent", "must have a function or class absent"),
+        ("healmpi_test_nets:number", "must have a function or class number"),
+        ("healmpi_test_nets:", "'module:Name'"),
         ("healmpi_test_nets:nothing", "torch.nn.Module, not NoneType"),
         ("healmpi_test_nets:fails", "RuntimeError: no luck"),
         ("healmpi_test_nets:double", "weight is torch.float64"),
@@ -130,8 +197,8 @@ def test_a_factory_is_found_in_the_current_directory_and_the_path_is_left_as_it_
     ],
 )
 def test_a_bad_factory_is_refused_with_its_reason(nets, factory, text):
-    with pytest.raises(ConfigError, match=rf"model\.factory = '{factory}'.*{text}"):
-        models.build(ModelSection(name="custom", factory=factory), (6,), 3)
+    with pytest.raises(UsageError, match=rf"model\.factory = '{factory}'.*{text}"):
+        own(factory).build((6,), 3)
 
 
 # The flat vector
@@ -189,7 +256,7 @@ def test_frozen_parameters_travel_in_the_vector_but_no_optimizer_sees_them():
 
 
 def test_common_models_are_the_same_on_every_node_and_independent_ones_differ():
-    common, independent = (make_learner(make_config(model={"hidden": [9], "initial": kind}), [0, 1]) for kind in ("common", "independent"))
+    common, independent = (make_learner(Task(initial=kind), [0, 1]) for kind in ("common", "independent"))
     assert common.initial(0) is common.initial(1)
     assert independent.initial(0).tobytes() == independent.initial(0).tobytes()
     newcomers = [common.newcomer(0, 1), common.newcomer(0, 2), common.newcomer(1, 1)]
@@ -200,7 +267,7 @@ def test_common_models_are_the_same_on_every_node_and_independent_ones_differ():
 
 
 def test_drawing_a_model_leaves_torchs_generator_and_training_alone():
-    learner = make_learner(make_config())
+    learner = make_learner(Task())
     before = torch.random.get_rng_state()
     learner.newcomer(3, 1)
     assert torch.equal(before, torch.random.get_rng_state())
@@ -219,56 +286,63 @@ LEARNERS = {
 
 def test_the_way_through_a_vector_in_host_memory_gives_the_same_bits():
     """As with a GPU, of which there is none here."""
-    direct, staged = make_learner(make_config()), make_learner(make_config())
-    staged._stage = Stage(staged._flat.vector, apart=True)
+    direct, staged = make_learner(Task()), make_learner(Task())
+    staged.staging = Staging(staged.flat.vector, apart=True)
     assert cycles(direct, range(4), 3) == cycles(staged, range(4), 3)
     models = [direct.newcomer(node, 0) for node in range(3)]
     assert direct.evaluate(models) == staged.evaluate(models)
 
 
+def test_momentum_is_for_sgd():
+    Serial.check(Serial.Settings(optimizer="sgd", momentum=0.5))
+    Serial.check(Serial.Settings(optimizer="adam"))
+    with pytest.raises(UsageError, match=r"learner\.momentum = 0\.5 is not allowed: 0 unless learner\.optimizer is 'sgd'"):
+        Serial.check(Serial.Settings(optimizer="adam", momentum=0.5))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_cuda_is_refused():
-    with pytest.raises(ConfigError, match=r"learner.device = 'cuda' is not allowed: 'cpu': torch .* sees no GPU here"):
-        make_learner(make_config(learner={"device": "cuda"}))
+    with pytest.raises(UsageError, match=r"learner.device = 'cuda' is not allowed: 'cpu': torch .* sees no GPU here"):
+        make_learner(Task(learner={"device": "cuda"}))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_on_a_gpu_two_learners_give_the_same_bits_and_learn_as_on_the_cpu():
-    config = make_config(learner={"device": "cuda"})
-    assert cycles(make_learner(config), range(4), 3) == cycles(make_learner(config), range(4), 3)
-    assert last_accuracy(config, 10) == pytest.approx(last_accuracy(make_config(), 10), abs=0.05)
+    task = Task(learner={"device": "cuda"})
+    assert cycles(make_learner(task), range(4), 3) == cycles(make_learner(task), range(4), 3)
+    assert last_accuracy(task, 10) == pytest.approx(last_accuracy(Task(), 10), abs=0.05)
 
 
 @pytest.mark.parametrize("learner", LEARNERS.values(), ids=LEARNERS)
 def test_a_nodes_bits_do_not_depend_on_who_else_is_hosted_or_on_the_order_of_jobs(learner):
-    config = make_config(learner=learner)
-    alone = cycles(make_learner(config, [7]), [7], 4)[7]
-    together = cycles(make_learner(config), range(10), 4)
-    backwards = cycles(make_learner(config), range(9, -1, -1), 4)
+    task = Task(learner=learner)
+    alone = cycles(make_learner(task, [7]), [7], 4)[7]
+    together = cycles(make_learner(task), range(10), 4)
+    backwards = cycles(make_learner(task), range(9, -1, -1), 4)
     assert alone == together[7] == backwards[7]
     assert together == backwards
     assert len({history[-1] for history in together.values()}) == 10
 
 
 def test_dropout_and_batch_norm_keep_a_nodes_bits_its_own(nets):
-    config = make_config(model={"name": "custom", "factory": f"{nets}:Drop"})
-    alone, together = cycles(make_learner(config, [7]), [7], 3)[7], cycles(make_learner(config), range(10), 3)[7]
+    task = Task(model=own(f"{nets}:Drop"))
+    alone, together = cycles(make_learner(task, [7]), [7], 3)[7], cycles(make_learner(task), range(10), 3)[7]
     assert alone == together
 
 
 def test_lenet5_on_images_keeps_a_nodes_bits_its_own():
-    config = make_config(data={"dataset": "mnist10k"}, model={}, nodes=100)
-    assert cycles(make_learner(config, [7]), [7], 2)[7] == cycles(make_learner(config, [3, 7, 50]), [50, 7, 3], 2)[7]
+    task = Task(chosen(Mnist10k), chosen(Lenet5), nodes=100)
+    assert cycles(make_learner(task, [7]), [7], 2)[7] == cycles(make_learner(task, [3, 7, 50]), [50, 7, 3], 2)[7]
 
 
 @pytest.mark.parametrize(("optimizer", "settings"), [("adam", {}), ("sgd", {"momentum": 0.9}), ("sgd", {})])
 def test_training_does_what_a_plain_torch_loop_does(optimizer, settings):
-    config = make_config(learner={"optimizer": optimizer, "learning_rate": 0.01, "weight_decay": 0.02, "local_epochs": 2, **settings})
-    learner = make_learner(config, [4])
-    data = datasets.load(config.data, 1)
-    rows = partition(data.train_y, config.data, 10, 1)[4]
+    task = Task(learner={"optimizer": optimizer, "learning_rate": 0.01, "weight_decay": 0.02, "local_epochs": 2, **settings})
+    learner = make_learner(task, [4])
+    data, parts = task.load()
+    rows = parts[4]
     x, y = torch.from_numpy(data.scaled(data.train_x[rows])), torch.from_numpy(data.train_y[rows])
-    module = models.build(config.model, (6,), 3)
+    module = task.model.build((6,), 3)
     nn.utils.vector_to_parameters(torch.from_numpy(learner.initial(4).copy()), module.parameters())
     kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
     plain = kind(module.parameters(), lr=0.01, weight_decay=0.02, **settings)
@@ -293,7 +367,7 @@ def test_training_does_what_a_plain_torch_loop_does(optimizer, settings):
 
 
 def test_a_job_leaves_its_model_as_it_was_and_gives_a_new_frozen_one():
-    learner = make_learner(make_config())
+    learner = make_learner(Task())
     given = learner.initial(0).copy()
     before = given.copy()
     result = learner.train([TrainJob(0, 0, 1, given)])[0]
@@ -309,14 +383,14 @@ def test_a_job_leaves_its_model_as_it_was_and_gives_a_new_frozen_one():
 
 def test_local_steps_run_through_fresh_passes_and_take_the_short_last_batch():
     # 81 samples a node in batches of 32, 32, 17: seven steps are two passes and one step.
-    learner = make_learner(make_config(learner={"local_steps": 7}))
+    learner = make_learner(Task(learner={"local_steps": 7}))
     result = learner.train([TrainJob(0, 0, 1, learner.initial(0))])[0]
     assert result.samples == 2 * 81 + 32
 
 
 def test_forgetting_and_a_new_incarnation_both_start_with_a_fresh_optimizer():
-    config = make_config()
-    learner, untouched = make_learner(config), make_learner(config)
+    task = Task()
+    learner, untouched = make_learner(task), make_learner(task)
     start = learner.initial(2)
     fresh = untouched.train([TrainJob(2, 0, 2, start)])[0].model.tobytes()
     learner.train([TrainJob(2, 0, 1, start)])
@@ -324,12 +398,12 @@ def test_forgetting_and_a_new_incarnation_both_start_with_a_fresh_optimizer():
     learner.forget(2)
     learner.forget(9)
     assert learner.train([TrainJob(2, 0, 2, start)])[0].model.tobytes() == fresh
-    newcomer = make_learner(config).train([TrainJob(2, 1, 2, start)])[0].model.tobytes()
+    newcomer = make_learner(task).train([TrainJob(2, 1, 2, start)])[0].model.tobytes()
     assert learner.train([TrainJob(2, 1, 2, start)])[0].model.tobytes() == newcomer != fresh
 
 
 def test_a_diverged_model_has_a_loss_that_says_so_and_stops_nothing():
-    learner = make_learner(make_config(learner={"optimizer": "sgd", "learning_rate": 1000.0, "weight_decay": 900.0, "local_steps": 40}))
+    learner = make_learner(Task(learner={"optimizer": "sgd", "learning_rate": 1000.0, "weight_decay": 900.0, "local_steps": 40}))
     result = learner.train([TrainJob(0, 0, 1, learner.initial(0))])[0]
     assert not math.isfinite(result.loss)
     accuracy, loss = learner.evaluate([result.model])[0]
@@ -337,9 +411,9 @@ def test_a_diverged_model_has_a_loss_that_says_so_and_stops_nothing():
 
 
 def test_a_module_that_replaces_a_buffer_is_refused(nets):
-    config = make_config(model={"name": "custom", "factory": f"{nets}:Replaces"})
-    learner = make_learner(config)
-    with pytest.raises(ConfigError, match=r"model\.factory.*buffer seen in place"):
+    task = Task(model=own(f"{nets}:Replaces"))
+    learner = make_learner(task)
+    with pytest.raises(UsageError, match=r"model\.factory.*buffer seen in place"):
         learner.train([TrainJob(0, 0, 1, learner.initial(0))])
 
 
@@ -347,10 +421,10 @@ def test_a_module_that_replaces_a_buffer_is_refused(nets):
 
 
 def test_evaluation_is_accuracy_and_mean_loss_over_the_whole_test_set():
-    config = make_config(data={**BLOBS, "samples": 5000, "test_fraction": 0.5})
-    learner = make_learner(config, [0])
-    data = datasets.load(config.data, 1)
-    module = models.build(config.model, (6,), 3)
+    task = Task(blobs(5000, 0.5))
+    learner = make_learner(task, [0])
+    data, _ = task.load()
+    module = task.model.build((6,), 3)
     nn.utils.vector_to_parameters(torch.from_numpy(learner.initial(0).copy()), module.parameters())
     with torch.no_grad():
         out, y = module(torch.from_numpy(data.scaled(data.test_x))), torch.from_numpy(data.test_y)
@@ -360,9 +434,9 @@ def test_evaluation_is_accuracy_and_mean_loss_over_the_whole_test_set():
 
 
 def test_equal_models_are_evaluated_once():
-    learner = make_learner(make_config())
+    learner = make_learner(Task())
     calls = []
-    learner._flat.module.register_forward_hook(lambda *_: calls.append(1))
+    learner.flat.module.register_forward_hook(lambda *_: calls.append(1))
     one, other = learner.newcomer(0, 1), learner.newcomer(0, 2)
     results = learner.evaluate([one, other, one.copy(), one, other.copy()])
     assert len(calls) == 2
@@ -372,8 +446,8 @@ def test_equal_models_are_evaluated_once():
 
 
 def test_evaluation_between_cycles_changes_no_training(nets):
-    config = make_config(model={"name": "custom", "factory": f"{nets}:Drop"})
-    watched, plain = make_learner(config, [7]), cycles(make_learner(config, [7]), [7], 3)[7]
+    task = Task(model=own(f"{nets}:Drop"))
+    watched, plain = make_learner(task, [7]), cycles(make_learner(task, [7]), [7], 3)[7]
     model = watched.initial(7)
     for cycle in (1, 2, 3):
         model = watched.train([TrainJob(7, 0, cycle, model)])[0].model
@@ -384,8 +458,8 @@ def test_evaluation_between_cycles_changes_no_training(nets):
 # What comes out
 
 
-def last_accuracy(config: Config, count: int) -> float:
-    learner = make_learner(config, [0])
+def last_accuracy(task: Task, count: int) -> float:
+    learner = make_learner(task, [0])
     model = learner.initial(0)
     for cycle in range(1, count + 1):
         model = learner.train([TrainJob(0, 0, cycle, model)])[0].model
@@ -394,10 +468,10 @@ def last_accuracy(config: Config, count: int) -> float:
 
 def test_logistic_regression_alone_on_half_of_spambase_passes_88_percent():
     learner = {"optimizer": "sgd", "learning_rate": 0.1, "weight_decay": 0.0}
-    accuracy = last_accuracy(make_config({"dataset": "spambase"}, {"name": "logistic"}, learner, nodes=2), 10)
+    accuracy = last_accuracy(Task(chosen(Spambase), chosen(Logistic), learner, nodes=2), 10)
     assert accuracy > 0.88
 
 
 def test_lenet5_alone_on_half_of_mnist10k_passes_90_percent_in_three_epochs():
-    accuracy = last_accuracy(make_config({"dataset": "mnist10k"}, {}, {}, nodes=2), 3)
+    accuracy = last_accuracy(Task(chosen(Mnist10k), chosen(Lenet5), nodes=2), 3)
     assert accuracy > 0.9

@@ -13,6 +13,8 @@ from fleet import Fleet
 
 from healmpi.overlay import metrics
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = [  # n, c, h, cycles until h hubs are in every view
     (1000, 20, 1, 7), (1000, 20, 5, 6), (1000, 20, 10, 5), (1000, 20, 20, 3),
     (1000, 10, 5, 4), (1000, 15, 7, 5), (100, 20, 10, 5), (200, 20, 10, 4), (500, 20, 10, 5),

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from simulate import Simulated, simulate
 
+pytestmark = pytest.mark.slow
+
 PUBLISHED = [
     "data.dataset=spambase", "model.name=logistic", "run.nodes=100", "elevator.hub_count=5", "topology.view_size=20", "rule.fanout=1",
     "learner.optimizer=sgd", "learner.learning_rate=0.1", "learner.batch_size=32", "results.views_every=0", "results.audit=off",

@@ -7,10 +7,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healmpi.config import ConfigError, DataSection
-from healmpi.learning.partition import label_counts, partition
+from healmpi.learning.partition import PARTITIONS, Dirichlet, Iid, Partition, Shards, label_counts
+from healmpi.settings import UsageError, field_names
 
 KINDS = ("iid", "dirichlet", "shards")
+
+
+def made(kind: str, **options: float) -> Partition:
+    """A partition with those of the options that it has."""
+    settings = PARTITIONS[kind].Settings
+    return PARTITIONS[kind](settings(**{name: value for name, value in options.items() if name in field_names(settings)}))
+
+
+def test_the_ways_to_partition_are_the_classes_by_name():
+    assert {"iid": Iid, "dirichlet": Dirichlet, "shards": Shards} == PARTITIONS
 
 
 def balanced_labels(samples: int, classes: int = 10) -> np.ndarray:
@@ -23,19 +33,19 @@ def cases(draw):
     samples = draw(st.integers(nodes * shards_per_node, 400))
     labels = np.array(draw(st.lists(st.integers(0, 6), min_size=samples, max_size=samples)), np.int64)
     alpha = draw(st.sampled_from((1e-300, 1e-3, 0.1, 1.0, 1e6)))
-    section = DataSection(partition=draw(st.sampled_from(KINDS)), alpha=alpha, shards_per_node=shards_per_node)
-    return labels, section, nodes, draw(st.integers(0, 2**63 - 1))
+    way = made(draw(st.sampled_from(KINDS)), alpha=alpha, shards_per_node=shards_per_node)
+    return labels, way, nodes, draw(st.integers(0, 2**63 - 1))
 
 
 @settings(max_examples=150, deadline=None)
 @given(cases())
 def test_every_sample_has_one_node_and_every_node_a_sample(case):
-    labels, section, nodes, seed = case
-    parts = partition(labels, section, nodes, seed)
+    labels, way, nodes, seed = case
+    parts = way.parts(labels, nodes, seed)
     assert len(parts) == nodes
     assert all(part.dtype == np.int64 and len(part) >= 1 for part in parts)
     assert np.array_equal(np.sort(np.concatenate(parts)), np.arange(len(labels)))
-    if section.partition == "iid":
+    if way.name == "iid":
         sizes = [len(part) for part in parts]
         assert max(sizes) - min(sizes) <= 1
 
@@ -43,9 +53,9 @@ def test_every_sample_has_one_node_and_every_node_a_sample(case):
 @settings(max_examples=30, deadline=None)
 @given(cases())
 def test_the_same_arguments_give_the_same_parts(case):
-    labels, section, nodes, seed = case
+    labels, way, nodes, seed = case
     before = labels.copy()
-    for one, other in zip(partition(labels, section, nodes, seed), partition(labels, section, nodes, seed), strict=True):
+    for one, other in zip(way.parts(labels, nodes, seed), way.parts(labels, nodes, seed), strict=True):
         assert np.array_equal(one, other)
     assert np.array_equal(labels, before)
 
@@ -53,13 +63,13 @@ def test_the_same_arguments_give_the_same_parts(case):
 @pytest.mark.parametrize("kind", KINDS)
 def test_another_seed_gives_other_parts(kind):
     labels = balanced_labels(500)
-    one, other = (partition(labels, DataSection(partition=kind), 10, seed) for seed in (1, 2))
+    one, other = (made(kind).parts(labels, 10, seed) for seed in (1, 2))
     assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_as_many_nodes_as_samples_leaves_one_each(kind):
-    parts = partition(balanced_labels(40), DataSection(partition=kind, alpha=0.01, shards_per_node=1), 40, 3)
+    parts = made(kind, alpha=0.01, shards_per_node=1).parts(balanced_labels(40), 40, 3)
     assert [len(part) for part in parts] == [1] * 40
 
 
@@ -67,7 +77,7 @@ def test_small_alpha_is_skewed_and_large_alpha_is_even():
     labels = balanced_labels(20_000)
 
     def largest_share(alpha: float) -> float:
-        parts = partition(labels, DataSection(partition="dirichlet", alpha=alpha), 20, 1)
+        parts = made("dirichlet", alpha=alpha).parts(labels, 20, 1)
         counts = label_counts(labels, parts, 10)
         return float(np.mean(counts.max(axis=1) / counts.sum(axis=1)))
 
@@ -78,7 +88,7 @@ def test_small_alpha_is_skewed_and_large_alpha_is_even():
 
 def test_two_shards_of_balanced_labels_hold_at_most_two_labels_mcmahan_section_3():
     labels = balanced_labels(6000)
-    counts = label_counts(labels, partition(labels, DataSection(partition="shards"), 100, 1), 10)
+    counts = label_counts(labels, made("shards").parts(labels, 100, 1), 10)
     assert np.all((counts > 0).sum(axis=1) <= 2)
     assert np.all(counts.sum(axis=1) == 60)
     assert len({tuple(row > 0) for row in counts}) > 20, "shards are dealt at random"
@@ -93,10 +103,10 @@ def test_label_counts_of_a_small_example():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_fewer_samples_than_nodes_names_the_field(kind):
-    with pytest.raises(ConfigError, match=r"run\.nodes = 11 .*10"):
-        partition(balanced_labels(10), DataSection(partition=kind), 11, 1)
+    with pytest.raises(UsageError, match=r"run\.nodes = 11 .*10"):
+        made(kind).parts(balanced_labels(10), 11, 1)
 
 
 def test_fewer_samples_than_shards_names_the_field_and_the_limit():
-    with pytest.raises(ConfigError, match=r"data\.shards_per_node = 4 .*at most 3"):
-        partition(balanced_labels(30), DataSection(partition="shards", shards_per_node=4), 10, 1)
+    with pytest.raises(UsageError, match=r"data\.shards_per_node = 4 .*at most 3"):
+        made("shards", shards_per_node=4).parts(balanced_labels(30), 10, 1)

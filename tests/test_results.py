@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -16,51 +17,46 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healmpi.config import Config, ConfigError, to_toml
-from healmpi.messages import KINDS
-from healmpi.results import info, merge, preflight, verdict
-from healmpi.results.schema import (
-    CYCLE_COLUMNS,
-    FAULT_COLUMNS,
-    GROUP_COLUMNS,
-    GROUP_OUTCOMES,
-    PHASES,
-    ResultsError,
-    part_path,
-    parts_folder,
-)
+from healmpi import messages
+from healmpi.config import Config
+from healmpi.results import folder, info, merge, preflight, tables, verdict
+from healmpi.results.folder import PartsFolder, write_whole
+from healmpi.results.schema import CYCLE_COLUMNS, GROUP_COLUMNS, GROUP_OUTCOMES, PHASES, SCHEMA_VERSION, TABLES, ResultsError, fact_column
 from healmpi.results.writer import CycleRows, FaultRow, GroupRow, PartWriter
+from healmpi.settings import UsageError
 
+ASK, TOTAL = messages.kind("test_ask"), messages.kind("test_total", carries_model=True)
+KINDS = (ASK, messages.MODEL, TOTAL, messages.kind("test_answer"))
 VIEW, KIND_COUNT = 3, len(KINDS)
+FORMAT = (Path(__file__).parents[1] / "docs" / "results-format.md").read_text(encoding="utf-8")
 
 
 def config(cycles: int, nodes: int, warmup: int = 0) -> Config:
-    return Config.from_table(
-        {
-            "run": {"cycles": cycles, "nodes": nodes, "warmup_cycles": warmup, "algorithm": "ring"},
-            "topology": {"view_size": 1},
-            "elevator": {"hub_count": 1},
-        }
-    ).resolve()
+    return Config.from_table({"run": {"cycles": cycles, "nodes": nodes, "warmup_cycles": warmup, "algorithm": "ring"}}).resolve(1)
 
 
-def open_writer(out: Path, rank: int, ranks: int, nodes: range, total: int, settings: Config, flush_every: int = 2) -> PartWriter:
-    partition = ([np.arange(node + 1) * 3 for node in nodes], np.array([[node + 1, 0] for node in nodes]).reshape(-1, 2))
-    return PartWriter(
-        part_path(out, rank),
-        rank=rank,
-        ranks=ranks,
-        nodes=nodes,
-        total_nodes=total,
-        config_json=settings.to_json(),
-        config_toml=to_toml(settings),
-        config_hash=settings.hash(),
-        view_size=VIEW,
-        hub_count=2,
-        flush_every=flush_every,
-        provenance={"healmpi": "0", "started": "2000-01-01T00:00:00", "seed": 1},
-        partition=partition,
-    )
+def open_writer(
+    out: Path, rank: int, ranks: int, nodes: range, total: int, settings: Config, flush_every: int = 2, **changes
+) -> PartWriter:
+    samples = [np.arange(node + 1) * 3 for node in nodes]
+    known = {
+        "rank": rank,
+        "ranks": ranks,
+        "nodes": nodes,
+        "total_nodes": total,
+        "config_json": settings.to_json(),
+        "config_toml": "# as TOML",
+        "config_hash": settings.hash(),
+        "title": "a ring",
+        "scenario": "no faults",
+        "kinds": KINDS,
+        "view_size": VIEW,
+        "hub_count": 2,
+        "flush_every": flush_every,
+        "provenance": {"healmpi": "0", "started": "2000-01-01T00:00:00", "seed": 1},
+        "partition": (samples, np.array([[len(one), 0] for one in samples])),
+    }
+    return PartWriter(PartsFolder(out).part(rank), **(known | changes))
 
 
 def make_rows(rng: np.random.Generator, cycle: int, count: int, views: bool = True) -> CycleRows:
@@ -164,7 +160,7 @@ def test_rows_of_all_ranks_come_back_in_their_place(tmp_path_factory, counts, cy
         first += count
 
     assert merge.merge(out, remove_parts=True) == out
-    assert not parts_folder(out).exists()
+    assert not PartsFolder(out).path.exists()
     with h5py.File(out) as file:
         assert file.attrs["complete"] == 1 and file["config"].attrs["hash"] == settings.hash()
         for column in CYCLE_COLUMNS:
@@ -199,9 +195,9 @@ def test_small_blocks_and_chunks_give_the_same_file(tmp_path, monkeypatch):
     write_run(tmp_path / "a.h5", rows, [group_row(c, c, tuple(range(9))) for c in range(1, 41)])
     whole = merge.merge(tmp_path / "a.h5", remove_parts=False).rename(tmp_path / "whole.h5")
     for module, name, value in (
-        (merge, "BLOCK_BYTES", 40_000),
-        (merge, "CHUNK_BYTES", 4096),
-        (merge, "LARGE_BYTES", 100),
+        (tables, "BLOCK_BYTES", 40_000),
+        (tables, "CHUNK_BYTES", 4096),
+        (tables, "LARGE_BYTES", 100),
         (verdict, "BLOCK_BYTES", 9000),
     ):
         monkeypatch.setattr(module, name, value)
@@ -217,21 +213,8 @@ def test_small_blocks_and_chunks_give_the_same_file(tmp_path, monkeypatch):
 
 
 def test_a_very_long_configuration_fits(tmp_path):
-    settings = config(1, 2)
-    writer = PartWriter(
-        part_path(tmp_path / "o.h5", 0),
-        rank=0,
-        ranks=1,
-        nodes=[0, 1],
-        total_nodes=2,
-        config_json=settings.to_json(),
-        config_toml="#" * 300_000,
-        config_hash="h",
-        view_size=VIEW,
-        hub_count=1,
-        flush_every=1,
-        provenance={"command": "x" * 100_000},
-    )
+    long = {"config_toml": "#" * 300_000, "provenance": {"command": "x" * 100_000}, "partition": None}
+    writer = open_writer(tmp_path / "o.h5", 0, 1, range(2), 2, config(1, 2), flush_every=1, **long)
     writer.append(make_rows(np.random.default_rng(0), 1, 2), [], [])
     finish(writer, 2, model_digests=[])
     with h5py.File(merge.merge(tmp_path / "o.h5", remove_parts=True)) as file:
@@ -253,6 +236,7 @@ def test_xarray_opens_every_group(tmp_path):
         assert dict(data.sizes) == {"cycle": 3, "node": 3, "kind": KIND_COUNT, "phase": len(PHASES)}
         assert data.alive.dtype == bool and data.messages_out.dims == ("cycle", "node", "kind")
         assert data.sel(cycle=2, phase=b"train").seconds.shape == (3,)
+        assert data.carries_model.dims == ("kind",) and data.kind[data.carries_model].values.tolist() == [b"model", b"test_total"]
 
 
 # Killed, cut off, full.
@@ -294,11 +278,11 @@ def test_a_killed_run_keeps_what_all_ranks_have_flushed(tmp_path):
 
 def test_a_part_cut_off_in_the_middle_counts_as_unreadable(tmp_path):
     out = write_run(tmp_path / "out.h5", random_run(tmp_path))
-    path = part_path(out, 1)
+    path = PartsFolder(out).part(1)
     os.truncate(path, path.stat().st_size // 2)
     merge.merge(out, remove_parts=False)
     assert "rank 1 left a part file that cannot be read" in info.conclusion(out)[0]
-    os.truncate(part_path(out, 0), 0)
+    os.truncate(PartsFolder(out).part(0), 0)
     with pytest.raises(ResultsError, match=r"rank-00000.h5 is empty"):
         merge.merge(out, remove_parts=False, force=True)
 
@@ -309,6 +293,34 @@ def test_a_run_killed_before_its_first_flush_gives_a_file_without_cycles(tmp_pat
     merge.merge(out, remove_parts=True)
     assert "no cycle was recorded" in info.conclusion(out)[0]
     assert "0 cycles" in info.describe(out)
+
+
+def test_a_part_that_goes_on_is_as_if_it_had_never_stopped(tmp_path):
+    rows = [make_rows(np.random.default_rng(cycle), cycle, 2) for cycle in range(1, 8)]
+    models = np.random.default_rng(0).random((2, 5), np.float32)
+
+    def write(writer: PartWriter, some: list[CycleRows]) -> None:
+        for one in some:
+            writer.append(one, [group_row(one.cycle, one.cycle)], [FaultRow(one.cycle, 1, 0, "crash", "start")])
+
+    whole, pieces = tmp_path / "whole.h5", tmp_path / "pieces.h5"
+    writer = open_writer(whole, 0, 1, range(2), 2, config(7, 2))
+    write(writer, rows)
+    finish(writer, 2, models=models)
+    writer = open_writer(pieces, 0, 1, range(2), 2, config(7, 2))
+    write(writer, rows[:3])
+    done = writer.progress()
+    write(writer, rows[3:])
+    finish(writer, 2, models=models)  # killed after its end, before the merging
+    writer = PartWriter.reopen(PartsFolder(pieces).part(0), range(2), 4, done, 3)
+    write(writer, rows[3:])
+    finish(writer, 2, models=models)
+    with h5py.File(merge.merge(whole, remove_parts=True)) as one, h5py.File(merge.merge(pieces, remove_parts=True)) as other:
+        for group, columns in TABLES.items():
+            for column in columns:
+                if column.name in one[group]:
+                    np.testing.assert_array_equal(one[group][column.name][()], other[group][column.name][()], err_msg=column.name)
+        assert one.attrs["complete"] == other.attrs["complete"] == 1
 
 
 LIMITED = """
@@ -377,8 +389,8 @@ def reasons_of(out: Path, rows, groups=(), **changes) -> list[str]:
 @pytest.mark.parametrize(
     ("name", "where", "value", "expected"),
     [
-        ("messages_in", (0, 4), -1000, r"model messages: \d+ sent, .* unaccounted for"),
-        ("messages_dropped", (0, 0), 1, r"cache_request messages: .* 1 too many"),
+        ("messages_in", (0, 1), -1000, r"^model messages: \d+ sent, .* unaccounted for"),
+        ("messages_dropped", (0, 0), 1, r"^test_ask messages: .* 1 too many"),
         ("loss", (1,), np.nan, "1 losses of live nodes are not finite, the first is loss of node 1 in cycle 3"),
         ("train_loss", (0,), np.inf, "the first is train_loss of node 0 in cycle 3"),
     ],
@@ -451,7 +463,7 @@ def test_figures_of_merit_of_a_run_worked_out_by_hand(tmp_path):
         "group_share": 0.4,
         "harness_share": 0.0,
         "messages_per_cycle": 4 * len(KINDS) + 4,
-        "model_messages_per_cycle": 12,
+        "model_messages_per_cycle": 8,
         "bytes_per_cycle": 40 * len(KINDS),
         "groups_created": 1,
         "groups_reused": 1,
@@ -486,8 +498,8 @@ def test_files_that_are_not_results_are_refused_by_name(tmp_path):
     good = merge.merge(write_run(tmp_path / "good.h5", random_run(tmp_path, cycles=30)), remove_parts=False)
     refused(tmp_path / "no.h5", "does not exist")
     refused(tmp_path, "is a folder, not a results file")
-    refused(parts_folder(good), r"run `healmpi merge .*good.h5`")
-    refused(part_path(good, 0), "is the part of one rank")
+    refused(PartsFolder(good).path, r"run `healmpi merge .*good.h5`")
+    refused(PartsFolder(good).part(0), "is the part of one rank")
     (tmp_path / "empty.h5").touch()
     refused(tmp_path / "empty.h5", "is empty")
     (tmp_path / "text.h5").write_text("cycle,accuracy\n")
@@ -520,7 +532,7 @@ def test_merge_refuses_what_does_not_belong_together(tmp_path):
     with pytest.raises(ResultsError, match="exists already"):
         merge.merge(out, remove_parts=False)
     assert merge.merge(out, remove_parts=False, force=True).read_bytes() == before
-    with h5py.File(part_path(out, 1), "r+") as file:
+    with h5py.File(PartsFolder(out).part(1), "r+") as file:
         file.attrs["config_hash"] = "another"
     with pytest.raises(ResultsError, match="are of different runs: config_hash"):
         merge.merge(out, remove_parts=False, force=True)
@@ -540,7 +552,7 @@ def test_a_rank_hosts_a_block_and_rows_must_fit(tmp_path):
 
 def test_places_where_nothing_can_be_written_are_refused(tmp_path):
     def refused(out: Path, text: str, force: bool = False, needed: int = 0) -> None:
-        with pytest.raises(ConfigError, match=text):
+        with pytest.raises(UsageError, match=text):
             preflight.check_output(out, force, needed)
 
     preflight.check_output(tmp_path / "a b.h5", False, 1000)
@@ -554,32 +566,26 @@ def test_places_where_nothing_can_be_written_are_refused(tmp_path):
     out = write_run(tmp_path / "old.h5", random_run(tmp_path))
     refused(out, "healmpi merge .*old.h5.*--force discards")
     preflight.check_output(out, True, 0)
-    (parts_folder(out) / "mine.txt").touch()
-    preflight.prepare_parts(out, True)
-    assert os.listdir(parts_folder(out)) == ["mine.txt"]
+    (PartsFolder(out).path / "mine.txt").touch()
+    PartsFolder(out).prepare(True)
+    assert os.listdir(PartsFolder(out).path) == ["mine.txt"]
 
 
 def test_the_estimate_covers_what_is_written(tmp_path):
     rows = random_run(tmp_path, counts=(50,), cycles=100)
-    settings = Config.from_table(
-        {"run": {"cycles": 100, "nodes": 50}, "topology": {"view_size": VIEW}, "elevator": {"hub_count": 1}}
-    ).resolve()
-    out = write_run(tmp_path / "out.h5", rows)
-    merge.merge(out, remove_parts=False)
+    merge.merge(write_run(tmp_path / "out.h5", rows), remove_parts=False)
     written = sum(path.stat().st_size for path in tmp_path.rglob("*.h5") if path.is_file())
-    assert written < preflight.estimate_bytes(settings, 1, 0, VIEW, False) < 3 * written
-
-
-def test_all_columns_of_the_contract_are_documented():
-    text = (Path(__file__).parents[1] / "docs" / "results-format.md").read_text(encoding="utf-8")
-    for group, columns in (("cycles", CYCLE_COLUMNS), ("groups", GROUP_COLUMNS), ("faults", FAULT_COLUMNS)):
-        for column in columns:
-            assert f"`{column.name}`" in text.partition(f"## /{group}")[2].partition("\n## ")[0], f"{group}/{column.name}"
+    known = {"nodes": 50, "cycles": 100, "kinds": KIND_COUNT, "ranks": 1, "model_size": 7, "view_width": VIEW}
+    changing = preflight.estimate_bytes(**known, static=False, views_every=1, save_models=False)
+    assert written < changing < 3 * written
+    once = preflight.estimate_bytes(**known, static=True, views_every=1, save_models=False)
+    assert changing - once == 99 * 50 * 4 * VIEW * 3 // 2, "views of a static topology are written once"
+    assert preflight.estimate_bytes(**known, static=True, views_every=1, save_models=True) - once == 2 * 50 * 7 * 4
 
 
 def test_only_regular_files_are_replaced(tmp_path):
     def refused(out: Path, text: str) -> None:
-        with pytest.raises(ConfigError, match=text):
+        with pytest.raises(UsageError, match=text):
             preflight.check_output(out, True, 0)
 
     refused(Path("/dev/full"), "this is not a regular file")
@@ -593,7 +599,7 @@ def test_only_regular_files_are_replaced(tmp_path):
 
 def test_what_the_system_refuses_is_a_sentence_before_the_run(tmp_path, monkeypatch):
     for length in (300, 252, 247):  # the name, with .parts, with what the temporary file adds
-        with pytest.raises(ConfigError, match="File name too long"):
+        with pytest.raises(UsageError, match="File name too long"):
             preflight.check_output(tmp_path / ("x" * length), False, 0)
     with pytest.raises(ResultsError, match="File name too long"):
         merge.merge(tmp_path / ("x" * 300), remove_parts=False)
@@ -602,32 +608,32 @@ def test_what_the_system_refuses_is_a_sentence_before_the_run(tmp_path, monkeypa
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "mkdir", forbidden)
-    with pytest.raises(ConfigError, match="Permission denied"):
-        preflight.prepare_parts(tmp_path / "out.h5", False)
+    with pytest.raises(UsageError, match="Permission denied"):
+        PartsFolder(tmp_path / "out.h5").prepare(False)
     monkeypatch.setattr(Path, "stat", forbidden)
-    with pytest.raises(ConfigError, match="Permission denied"):
+    with pytest.raises(UsageError, match="Permission denied"):
         preflight.check_output(tmp_path / "out.h5", False, 0)
 
 
 def test_parts_that_another_process_writes_are_left_alone(tmp_path):
     out = write_run(tmp_path / "out.h5", random_run(tmp_path))
-    script = "lock = preflight.hold_parts(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
+    script = "lock = PartsFolder(Path(sys.argv[1])).hold(); print('held', flush=True); sys.stdin.read()"
     start = f"import sys; sys.path[:0] = {[str(Path(__file__).parent), str(Path(__file__).parents[1])]!r}\nfrom test_results import *\n"
     with subprocess.Popen([sys.executable, "-c", start + script, out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "held\n"
         for attempt in (
             lambda: preflight.check_output(out, True, 0),
-            lambda: preflight.prepare_parts(out, True),
-            lambda: preflight.refuse_running(out),
-            lambda: preflight.hold_parts(out),
+            lambda: PartsFolder(out).prepare(True),
+            lambda: PartsFolder(out).refuse_running(),
+            lambda: PartsFolder(out).hold(),
         ):
-            with pytest.raises(ConfigError, match=rf"a run is writing there \(pid {other.pid} on .+\)"):
+            with pytest.raises(UsageError, match=rf"a run is writing there \(pid {other.pid} on .+\)"):
                 attempt()
         other.stdin.close()
         assert other.wait(30) == 0
-    preflight.refuse_running(out)
+    PartsFolder(out).refuse_running()
     preflight.check_output(out, True, 0)
-    with preflight.hold_parts(out):  # the run itself
+    with PartsFolder(out).hold():  # the run itself
         merge.merge(out, remove_parts=True)
     assert os.listdir(tmp_path) == ["out.h5"]
 
@@ -636,30 +642,96 @@ def test_a_file_system_without_locks_goes_without(tmp_path, monkeypatch):
     def unsupported(*_) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(preflight.fcntl, "flock", unsupported)
+    monkeypatch.setattr(folder.fcntl, "flock", unsupported)
     out = tmp_path / "out.h5"
-    preflight.prepare_parts(out, False)
-    with preflight.hold_parts(out):
-        preflight.refuse_running(out)
+    PartsFolder(out).prepare(False)
+    with PartsFolder(out).hold():
+        PartsFolder(out).refuse_running()
 
 
 def test_parts_of_two_runs_of_one_configuration_are_not_mixed(tmp_path):
     out = write_run(tmp_path / "out.h5", random_run(tmp_path))
     for rank in (0, 1):
-        with h5py.File(part_path(out, rank), "r+") as file:
+        with h5py.File(PartsFolder(out).part(rank), "r+") as file:
             file.attrs["run_id"] = "first"
     with h5py.File(merge.merge(out, remove_parts=False)) as file:
         assert file.attrs["run_id"] == "first"
-    with h5py.File(part_path(out, 1), "r+") as file:
+    with h5py.File(PartsFolder(out).part(1), "r+") as file:
         file.attrs["run_id"] = "second"
     with pytest.raises(ResultsError, match="are of different runs: run_id is second and first"):
         merge.merge(out, remove_parts=False, force=True)
 
 
+def test_parts_that_count_other_messages_are_not_mixed(tmp_path):
+    out, rng = tmp_path / "out.h5", np.random.default_rng(0)
+    for rank, kinds in enumerate((KINDS, KINDS[::-1])):
+        writer = open_writer(out, rank, 2, range(rank, rank + 1), 2, config(1, 2), kinds=kinds)
+        writer.append(make_rows(rng, 1, 1), [], [])
+        finish(writer, 1)
+    with pytest.raises(ResultsError, match=r"are of different runs: kinds is \('test_answer', .*\) and \('test_ask', "):
+        merge.merge(out, remove_parts=False)
+
+
+def test_parts_of_another_version_are_neither_merged_nor_lost(tmp_path):
+    out = write_run(tmp_path / "out.h5", random_run(tmp_path))
+    for rank in (0, 1):
+        with h5py.File(PartsFolder(out).part(rank), "r+") as file:
+            file.attrs["schema_version"] = "1.1"
+            del file.attrs["kinds"], file.attrs["kinds_carrying_models"]
+    assert merge.state_of_parts(out) == merge.PartsState(config(3, 3).hash(), finished=True)
+    with pytest.raises(
+        ResultsError, match=rf"rank-00000.h5 has schema version 1.1, and this healmpi merges parts of {SCHEMA_VERSION} only"
+    ):
+        merge.merge(out, remove_parts=True)
+    assert len(PartsFolder(out).parts()) == 2
+
+
+def test_the_folder_of_the_parts_knows_what_is_its_own(tmp_path):
+    parts = PartsFolder(tmp_path / "out.h5")
+    assert (parts.parts(), parts.states(), parts.leftovers()) == ([], [], []) and not parts.path.exists()
+    parts.prepare(False)
+    parts.hold().close()
+    assert parts.leftovers() == [], "the lock is no leftover"
+    for step, rank in ((12, 0), (3, 1), (3, 0)):
+        write_whole(parts.state(step, rank), b"state")
+    write_whole(parts.index, b"{}")
+    for rank in (1, 0):
+        parts.part(rank).touch()
+    (parts.path / "state-9-rank-00000.new").touch()  # of a writer that was killed
+    (parts.path / "mine.txt").touch()
+    assert parts.parts() == [parts.part(0), parts.part(1)]
+    assert [state[:2] for state in parts.states()] == [(3, 0), (3, 1), (12, 0)]
+    assert all(state.path == parts.state(state.step, state.rank) for state in parts.states())
+    assert len(parts.leftovers()) == 8
+    assert PartsFolder.owner(parts.path) == parts.out and PartsFolder.owner(parts.out) is None
+    parts.remove()
+    assert os.listdir(parts.path) == ["mine.txt"]
+    (parts.path / "mine.txt").unlink()
+    parts.remove()
+    assert not parts.path.exists()
+    parts.remove()
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "x"
+    write_whole(path, b"before")
+
+    def full(*_) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder.os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            write_whole(path, b"after")
+    assert path.read_bytes() == b"before"
+    write_whole(path, b"after")
+    assert path.read_bytes() == b"after" and os.listdir(tmp_path) == ["x"]
+
+
 def test_merging_without_parts_says_so(tmp_path):
     out = write_run(tmp_path / "out.h5", random_run(tmp_path))
     with pytest.raises(ResultsError, match=r"there are no parts of .*out.h5.parts: .*; name .*out.h5$"):
-        merge.merge(parts_folder(out), remove_parts=False)
+        merge.merge(PartsFolder(out).path, remove_parts=False)
     merge.merge(out, remove_parts=True)
     with pytest.raises(ResultsError, match=r"there are no parts of .*out.h5: "):
         merge.merge(out, remove_parts=False)
@@ -669,7 +741,7 @@ def test_merging_without_parts_says_so(tmp_path):
 
 def test_of_a_run_cut_short_only_the_cause_is_told(tmp_path):
     rows = random_run(tmp_path)
-    spoil(rows, "messages_in", (0, 4), -1000)
+    spoil(rows, "messages_in", (0, 1), -1000)
     assert reasons_of(tmp_path / "a.h5", rows, asked=9) == ["the run is not complete: 3 cycles are common to all parts"]
 
 
@@ -713,33 +785,129 @@ def test_a_configuration_that_is_no_table_is_refused(tmp_path):
             info.describe(out)
 
 
-def test_every_table_carries_its_unit_and_meaning(tmp_path):
-    out = write_run(tmp_path / "a.h5", random_run(tmp_path), models=None, rank_facts={"host": "h", "wall_s": 1.0, "odd_s": 2.0, "pid": 3})
-    text = (Path(__file__).parents[1] / "docs" / "results-format.md").read_text(encoding="utf-8")
-    units = {}
-    current = ""
-    for group, name, unit in re.findall(r"^(?:## /(\w+)$)|^\| (`\w+`(?:, `\w+`)*).*? \| .*? \| .*? \| (.+?) \|", text, re.MULTILINE):
-        current = group or current
-        units |= {f"{current}/{one}": unit for one in re.findall(r"`(\w+)`", name)}
+# The contract.
 
-    def check(name: str, table) -> None:
-        if isinstance(table, h5py.Dataset):
-            assert table.attrs["unit"] and table.attrs["long_name"], name
-            assert (table.attrs["unit"] == "bool") == ("dtype" in table.attrs), name
-            assert units.get(name, table.attrs["unit"]) == table.attrs["unit"], name
+
+def documented() -> dict[str, tuple[str, ...]]:
+    """What docs/results-format.md says of each table: dtype, dimensions, unit (of a figure of merit the unit alone)."""
+    found, group = {}, ""
+    for title, names, cells in re.findall(r"^(?:## /(\w+).*|\| (`[\w.]+`(?:, `\w+`)*).*? \| (.+) \|)$", FORMAT, re.MULTILINE):
+        group = title or group
+        # What a table means is the last cell.
+        found |= {f"{group}/{name}": tuple(cells.split(" | ")[:-1]) for name in re.findall(r"`([\w.]+)`", names)}
+    return found
+
+
+def test_every_dataset_of_a_merged_file_is_declared(tmp_path):
+    facts = {"host": "h", "wall_s": 1.0, "startup_s": 1, "checkpoint_s": 1.0, "tail_s": 1.0, "odd_s": 2.0, "pid": 3, "word": "w"}
+    rows = random_run(tmp_path, counts=(2,))
+    rows[0][-1].accuracy[:] = 1  # every target is reached
+    faults = [FaultRow(1, 2, 0, "crash", "start")]
+    out = write_run(tmp_path / "a.h5", rows, [group_row()], faults, rank_facts=facts, models=np.ones((2, 5)))
+    declared = {f"{group}/{column.name}": column for group, columns in TABLES.items() for column in columns}
+    declared |= {f"ranks/{name}": fact_column(name, [facts[name]]) for name in ("odd_s", "pid", "word")}
+    seen = []
+
+    def check(path: str, table) -> None:
+        if not isinstance(table, h5py.Dataset):
+            return
+        column = declared[path]
+        seen.append(path)
+        assert table.dtype == np.dtype(column.dtype), path
+        if column.is_scale:
+            assert table.is_scale, path
+        else:
+            assert tuple(table.dims[axis][0].name.split("/")[-1] for axis in range(table.ndim)) == column.dims, path
+            assert tuple(len(table.parent[dim]) for dim in column.dims) == table.shape, path
+        assert (table.attrs["unit"], table.attrs["long_name"]) == (column.unit, column.doc), path
+        assert (table.attrs.get("dtype") == "bool") == (column.unit == "bool"), path
 
     with h5py.File(merge.merge(out, remove_parts=True)) as file:
         file.visititems(check)
-        assert {name for name in units if name.startswith("cycles/")} <= {f"cycles/{name}" for name in file["cycles"]}
-        assert file["ranks/odd_s"].attrs["unit"] == "s" and file["ranks/pid"].attrs["unit"] == "1"
+    assert set(seen) == set(declared), "a run that has everything has all that is declared"
+    assert {declared[f"ranks/{name}"].unit for name in ("odd_s", "pid", "word")} == {"s", "1", "text"}
+
+
+def test_every_declared_dataset_is_documented():
+    known, sections = documented(), dict(re.findall(r"^## /(\w+).*?\n(.*?)(?=^## )", FORMAT, re.MULTILINE | re.DOTALL))
+    for group, columns in TABLES.items():
+        for column in columns:
+            if column.is_scale:
+                assert re.search(rf"Dimensions?:.*`{column.name}`", sections[group], re.DOTALL), f"{group}/{column.name}"
+                continue
+            dtype = column.dtype if column.dtype.startswith("S") else np.dtype(column.dtype).name
+            expected = (column.unit,) if group == "summary" else (dtype, ", ".join(column.dims), column.unit)
+            assert known[f"{group}/{column.name}"] == expected, f"{group}/{column.name}"
+    assert f"version {SCHEMA_VERSION}\n" in FORMAT and f'"{SCHEMA_VERSION}"' in FORMAT
+
+
+def test_every_dataset_of_a_part_is_one_of_the_merged_file(tmp_path):
+    out = tmp_path / "a.h5"
+    writer = open_writer(out, 0, 1, range(2), 2, config(1, 2))
+    writer.append(make_rows(np.random.default_rng(0), 1, 2), [group_row()], [FaultRow(1, 2, 0, "crash", "start")])
+    finish(writer, 2, models=np.ones((2, 5)))
+    expected = {f"{group}/{column.name}": column.dtype for group, columns in TABLES.items() for column in columns if column.in_parts}
+    with h5py.File(PartsFolder(out).part(0)) as file:
+        found = {}
+        file.visititems(lambda path, table: found.update({path: table.dtype}) if isinstance(table, h5py.Dataset) else None)
+    assert found == {path: np.dtype(dtype) for path, dtype in expected.items()} | {"committed": np.dtype("i8")}
+
+
+def test_what_a_run_says_of_itself_is_in_its_file(tmp_path):
+    out = merge.merge(write_run(tmp_path / "a.h5", random_run(tmp_path)), remove_parts=True)
+    with h5py.File(out) as file:
+        assert (file.attrs["title"], file["faults"].attrs["scenario"], file.attrs["schema_version"]) == ("a ring", "no faults", "1.2")
+        assert file["cycles/kind"][:].tolist() == [b"test_ask", b"model", b"test_total", b"test_answer"]
+        assert file["cycles/carries_model"][:].tolist() == [0, 1, 1, 0]
+    assert info.describe(out).startswith("a ring: 3 nodes on 2 ranks, 3 cycles")
+
+
+def older(path: Path, version: str) -> Path:
+    """The file as an earlier version would have made it."""
+    with h5py.File(path, "r+") as file:
+        del file.attrs["title"], file["cycles/carries_model"], file["faults"].attrs["scenario"]
+        file.attrs["schema_version"] = version
+        if version == "1.0":
+            del file.attrs["run_id"]
+    return path
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_files_of_older_minor_versions_are_read(tmp_path, version):
+    out = merge.merge(write_run(tmp_path / "a.h5", random_run(tmp_path)), remove_parts=True)
+    new = info.identity(out), info.conclusion(out), info.describe(out)
+    older(out, version)
+    assert (info.identity(out), info.conclusion(out)) == new[:2]
+    assert info.describe(out).splitlines()[1:] == new[2].splitlines()[1:] and info.describe(out).startswith("ring: 3 nodes on 2 ranks")
+    with h5py.File(out) as file:
+        assert verdict.judge(file) == []
+        again = {figure.name for figure in verdict.summarise(file)}
+    assert {figure.name for figure in new[1][1]} - again == {"model_messages_per_cycle"}, "it does not say which kinds carry a model"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "title"),
+    [
+        ({"run": {"algorithm": "heal"}}, "heal"),
+        ({"run": {"algorithm": "custom"}, "topology": {"name": "ring"}, "rule": {"name": "gossip"}}, "ring+gossip"),
+        (
+            {"run": {"algorithm": "custom"}, "topology": {"name": "", "factory": "tree:Tree"}, "rule": {"name": "gossip"}},
+            "tree:Tree+gossip",
+        ),
+    ],
+)
+def test_a_file_without_a_title_is_called_by_what_was_chosen(tmp_path, chosen, title):
+    out = older(merge.merge(write_run(tmp_path / "a.h5", random_run(tmp_path)), remove_parts=True), "1.1")
+    with h5py.File(out, "r+") as file:
+        file["config"].attrs["json"] = json.dumps(chosen)
+    assert info.describe(out).startswith(f"{title}: 3 nodes on 2 ranks")
 
 
 def test_the_examples_of_the_format_run(tmp_path, monkeypatch):
     pytest.importorskip("h5netcdf")
     merge.merge(write_run(tmp_path / "out.h5", random_run(tmp_path)), remove_parts=True)
     monkeypatch.chdir(tmp_path)
-    text = (Path(__file__).parents[1] / "docs" / "results-format.md").read_text(encoding="utf-8")
-    for example in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+    for example in re.findall(r"```python\n(.*?)```", FORMAT, re.DOTALL):
         known: dict = {}
         exec(example, known)
         if "hubs" in known:

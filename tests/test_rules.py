@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from simulate import simulate
 
+from healmpi import streams
+from healmpi.algorithms.averages.mean import Mean
+from healmpi.algorithms.central import GLOBAL_MODEL
 from healmpi.algorithms.epidemic import Epidemic, EpidemicSettings
 from healmpi.algorithms.gossip import Gossip, GossipSettings
-from healmpi.audit import recompute
+from healmpi.hosting.audit import recompute
 from healmpi.learning.jobs import TrainJob
-from healmpi.messages import Kind, Message
-from healmpi.node import NEVER, Train, Trained
+from healmpi.messages import GROUP_REDUCTION, MODEL, Message
+from healmpi.node import NEVER, Setup, Train, Trained
 
 ME = 5
 SMALL = ("data.dataset=synthetic", "data.samples=200", "data.features=4", "model.name=logistic", "learner.optimizer=sgd")
@@ -32,16 +35,20 @@ def vector(*values: float) -> np.ndarray:
     return np.array(values, np.float32)
 
 
-def gossip(*peers: int, **settings) -> Gossip:
-    return Gossip(ME, GossipSettings(**settings), Knows(*peers), vector(2, 4), random.Random(1))
+def gossip(*peers: int, merge="plain") -> Gossip:
+    return Gossip(setup(GossipSettings(fanout=1, merge=merge), *peers))
 
 
-def epidemic(*peers: int, **settings) -> Epidemic:
-    return Epidemic(ME, EpidemicSettings(**settings), Knows(*peers), vector(2, 4), random.Random(1))
+def epidemic(*peers: int, fanout=0) -> Epidemic:
+    return Epidemic(setup(EpidemicSettings(fanout), *peers))
+
+
+def setup(settings, *peers: int) -> Setup:
+    return Setup(ME, 100, settings, Knows(*peers), vector(2, 4), random.Random(1), Mean())
 
 
 def model(source: int, *values: float, age: int = 0, cycle: int = 1) -> Message:
-    return Message(Kind.MODEL, source, ME, cycle, 0, vector(*values), age)
+    return Message(MODEL, source, ME, cycle, 0, vector(*values), age)
 
 
 # Gossip.
@@ -51,7 +58,7 @@ def test_gossip_sends_its_model_to_one_random_neighbour_before_it_trains():
     rule, targets = gossip(7, 8, 9), []
     for cycle in range(300):
         (sent,) = rule.begin(10 * cycle, cycle)
-        assert sent.kind == Kind.MODEL and sent.payload is rule.model
+        assert sent.kind == MODEL and sent.payload is rule.model
         targets.append(sent.target)
         rule.alarm(10 * cycle + 1)
     assert all(70 <= targets.count(peer) <= 130 for peer in (7, 8, 9))
@@ -74,7 +81,7 @@ def test_a_node_that_nobody_sent_to_trains_all_the_same():
 
 
 def test_merging_by_age_weighs_models_by_the_trainings_behind_them():
-    rule = gossip(7, by_age=True)
+    rule = gossip(7, merge="age")
     rule.begin(0, 1)
     assert rule.alarm(1) and rule.trained(Trained(1, vector(2, 4))) == [] and rule.age == 1
     (sent,) = rule.begin(5, 2)
@@ -134,11 +141,11 @@ def test_nothing_came_so_it_keeps_its_own():
 
 def test_the_audit_finds_an_average_that_is_a_bit_off():
     run = simulate(*SMALL, "run.nodes=8", "run.cycles=2", "run.algorithm=ring", "results.audit=on")
-    rounds = {node: run.host._nodes[node].rule.round for node in range(8)}
-    assert recompute(2, rounds) == []
-    wrong = replace_bit(rounds[3].result)
-    assert "node 3: average of the models of [2, 3, 4] differs" in recompute(2, rounds | {3: rounds[3]._replace(result=wrong)})[0]
-    assert "averaged models of [4], which sent none" in recompute(2, rounds | {4: rounds[4]._replace(sent=None)})[0]
+    records, average = {node: run.nodes[node].record for node in range(8)}, Mean()
+    assert recompute(2, records, average) == []
+    wrong = records[3]._replace(result=replace_bit(records[3].result))
+    assert "node 3: average of the models of [2, 3, 4] differs" in recompute(2, records | {3: wrong}, average)[0]
+    assert "averaged models of [4], which sent none" in recompute(2, records | {4: records[4]._replace(sent=None)}, average)[0]
 
 
 def replace_bit(values: np.ndarray) -> np.ndarray:
@@ -152,7 +159,7 @@ def replace_bit(values: np.ndarray) -> np.ndarray:
 
 def train_of(run, cycle: int):
     """The learner's own training of a node's model, for the serial recomputation."""
-    learner = run.host._learner
+    learner = run.learner
     return lambda node, start: learner.train([TrainJob(node, 0, cycle, np.ascontiguousarray(start, np.float32))])[0].model
 
 
@@ -164,14 +171,14 @@ def mean(vectors) -> np.ndarray:
 def test_epidemic_on_a_static_graph_is_decentralized_sgd(algorithm, distances):
     n, cycles = 7, 3
     run = simulate(*SMALL, f"run.nodes={n}", f"run.cycles={cycles}", f"run.algorithm={algorithm}", "model.initial=independent")
-    learner = run.host._learner
+    learner = run.learner
     models = [learner.initial(node) for node in range(n)]
     for cycle in range(1, cycles + 1):
         train = train_of(run, cycle)
         trained = [train(node, models[node]) for node in range(n)]
         # A node hears from those that have it at one of these distances.
         models = [mean([trained[node], *(trained[(node - distance) % n] for distance in distances)]) for node in range(n)]
-    assert np.allclose(models, run.host.models(), atol=1e-6)
+    assert np.allclose(models, run.host.population.models(), atol=1e-6)
 
 
 def test_complete_epidemic_is_one_average_for_all():
@@ -179,30 +186,30 @@ def test_complete_epidemic_is_one_average_for_all():
         *SMALL, "run.nodes=6", "run.cycles=2", "run.algorithm=custom", "topology.name=complete", "rule.name=epidemic",
         "model.initial=independent",
     )  # fmt: skip
-    models = [run.host._learner.initial(node) for node in range(6)]
+    models = [run.learner.initial(node) for node in range(6)]
     for cycle in (1, 2):
         train = train_of(run, cycle)
         models = [mean([train(node, models[node]) for node in range(6)])] * 6
-    assert np.allclose(models, run.host.models(), atol=1e-6)
+    assert np.allclose(models, run.host.population.models(), atol=1e-6)
 
 
 def test_federated_is_fedavg():
     run = simulate(*SMALL, "run.nodes=6", "run.cycles=3", "run.algorithm=federated", "model.initial=independent")
-    models = [run.host._learner.initial(node) for node in range(6)]
+    models = [run.learner.initial(node) for node in range(6)]
     for cycle in (1, 2, 3):
         train = train_of(run, cycle)
         models = [mean([train(node, models[node]) for node in range(1, 6)])] * 6
-    assert np.allclose(models, run.host.models(), atol=1e-6)
+    assert np.allclose(models, run.host.population.models(), atol=1e-6)
 
 
 def test_gaia_averages_at_each_server_then_among_servers():
     run = simulate(*SMALL, "run.nodes=9", "topology.servers=3", "run.cycles=3", "run.algorithm=gaia")
-    models = [run.host._learner.initial(0)] * 9
+    models = [run.learner.initial(0)] * 9
     for cycle in (1, 2, 3):
         train = train_of(run, cycle)
         parts = [mean([train(node, models[node]) for node in (server + 1, server + 2)]) for server in (0, 3, 6)]
         models = [mean(parts)] * 9
-    assert np.allclose(models, run.host.models(), atol=1e-6)
+    assert np.allclose(models, run.host.population.models(), atol=1e-6)
 
 
 @pytest.mark.parametrize("merge", ["plain", "age"])
@@ -213,15 +220,9 @@ def test_gossip_follows_its_messages(merge):
         *SMALL, f"run.nodes={n}", f"run.cycles={cycles}", "run.algorithm=custom", "topology.name=ring", "rule.name=gossip",
         f"rule.merge={merge}", "model.initial=independent",
     )  # fmt: skip
-    rules = [run.host._nodes[node].rule for node in range(n)]
-    rngs = [random.Random() for _ in range(n)]
-    fresh = simulate(
-        *SMALL, f"run.nodes={n}", "run.cycles=1", "run.algorithm=custom", "topology.name=ring", "rule.name=gossip",
-        "model.initial=independent",
-    )  # fmt: skip
-    for node, rng in enumerate(rngs):
-        rng.setstate(fresh.host._participants.make(node, 0, range(n), rules[node].model, 1).rule._rng.getstate())
-    models, ages = [run.host._learner.initial(node) for node in range(n)], [0] * n
+    rules = [run.nodes[node].rule for node in range(n)]
+    rngs = [streams.picker(run.config.run.seed, "learning", node, 0) for node in range(n)]
+    models, ages = [run.learner.initial(node) for node in range(n)], [0] * n
     for cycle in range(1, cycles + 1):
         to = [rngs[node].sample(tuple(sorted({(node - 1) % n, (node + 1) % n})), 1)[0] for node in range(n)]
         merged, older = [], []
@@ -232,11 +233,14 @@ def test_gossip_follows_its_messages(merge):
             older.append(max(ages[source] for source in sources))
         train = train_of(run, cycle)
         models, ages = [train(node, merged[node]) for node in range(n)], [age + 1 for age in older]
-    assert np.allclose(models, run.host.models(), atol=1e-6) and [rule.age for rule in rules] == ages
+    assert np.allclose(models, run.host.population.models(), atol=1e-6) and [rule.age for rule in rules] == ages
 
 
-def test_wandering_settings_are_frozen():
-    assert replace(GossipSettings(), fanout=2).fanout == 2
+def test_settings_are_frozen():
+    settings = GossipSettings(fanout=1)
+    assert replace(settings, fanout=2).fanout == 2 and settings.fanout == 1
+    with pytest.raises(AttributeError):
+        settings.fanout = 2
 
 
 # Traffic.
@@ -253,7 +257,7 @@ def test_models_sent_in_a_cycle_are_as_the_formula_says(algorithm):
         "data.dataset=synthetic", "data.samples=300", "data.features=3", "model.name=logistic", "run.nodes=100", "run.cycles=4",
         f"run.algorithm={algorithm}", "learner.local_steps=1", "evaluation.every=0",
     )  # fmt: skip
-    sent = run.column("messages_out")[:, :, [Kind.MODEL, Kind.GLOBAL_MODEL, Kind.GROUP_REDUCTION]].sum(axis=(1, 2))
+    sent = run.of_kinds("messages_out", MODEL, GLOBAL_MODEL, GROUP_REDUCTION).sum(axis=(1, 2))
     assert sent.tolist() == [MODELS[algorithm]] * 4
 
 
@@ -264,8 +268,8 @@ def test_fedlay_sends_a_model_over_each_link_of_its_rings_near_the_published_956
             "data.dataset=synthetic", "data.samples=300", "data.features=3", "model.name=logistic", "run.nodes=100", "run.cycles=1",
             "run.algorithm=fedlay", f"run.seed={seed}", "learner.local_steps=1", "evaluation.every=0",
         )  # fmt: skip
-        links = sum(len(node.overlay.view) for node in run.host._nodes.values())
-        counts.append(int(run.column("messages_out")[0, :, Kind.MODEL].sum()))
+        links = sum(len(node.view) for node in run.nodes.values())
+        counts.append(int(run.of_kinds("messages_out", MODEL)[0].sum()))
         assert counts[-1] == links
     print(f"models in a cycle: {counts}; published 956")
     assert all(940 <= count <= 1000 for count in counts)

@@ -12,6 +12,8 @@ import pytest
 from launch import PREFIXES, ROOT, finish, healmpi, python, sets, start
 from slurm_jobs import Cluster, checkout, log
 
+pytestmark = pytest.mark.slow
+
 SCRIPTS = sorted(ROOT.glob("jobs/slurm/*.sh"))
 JOBS = [path for path in SCRIPTS if "\n#SBATCH " in path.read_text()]
 SHELL = [*SCRIPTS, ROOT / "jobs" / "site.sh", ROOT / "tests" / "slurm_cluster.sh"]

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import h5py
 import pytest
-from launch import finish, healmpi, healmpi_mpi, mpirun, start
-from test_cli import rank_processes, wait_until
+from launch import finish, healmpi, healmpi_mpi, mpirun, rank_processes, start, wait_until
 
-from healmpi import suite as suites
-from healmpi.config import ConfigError
+from healmpi.config import Config
+from healmpi.launch import suite as suites
+from healmpi.settings import UsageError
+
+pytestmark = pytest.mark.slow
 
 FLAVOURS = ["openmpi", "mpich"]
 
@@ -64,16 +66,16 @@ def test_exclusions_overrides_and_any_field_as_an_axis(tmp_path):
 
 def test_two_places_of_one_name_are_refused(tmp_path):
     text = "[base.run]\nnodes = 6\n[axes.a.x]\n[axes.a.x-y.run]\ncycles = 3\n[axes.b.z]\n[axes.b.y-z]\n"
-    with pytest.raises(ConfigError, match=r"x-y-z.*a name of its own"):
+    with pytest.raises(UsageError, match=r"x-y-z.*a name of its own"):
         suites.load(written(tmp_path, text))
-    with pytest.raises(ConfigError, match="at least one axis"):
+    with pytest.raises(UsageError, match="at least one axis"):
         suites.load(written(tmp_path, "[base.run]\nnodes = 6\n"))
 
 
 def test_only_takes_names_and_patterns(tmp_path):
     suite = suites.load(written(tmp_path))
     assert [one.name for one in suite.only(["heal-half-s2", "ring-*-s1"]).experiments] == ["ring-none-s1", "ring-half-s1", "heal-half-s2"]
-    with pytest.raises(ConfigError, match=r"--only = 'gossip\*'.*heal-none-s1"):
+    with pytest.raises(UsageError, match=r"--only = 'gossip\*'.*heal-none-s1"):
         suite.only(["gossip*"])
 
 
@@ -99,13 +101,13 @@ def test_only_takes_names_and_patterns(tmp_path):
 )
 def test_bad_suites_are_refused_by_name(tmp_path, change, words):
     assert change[0] in TINY
-    with pytest.raises(ConfigError) as refused:
+    with pytest.raises(UsageError) as refused:
         suites.load(written(tmp_path, TINY.replace(*change)))
     assert all(word in str(refused.value) for word in words), str(refused.value)
 
 
 def test_an_unknown_suite_names_those_that_are_shipped():
-    with pytest.raises(ConfigError, match=r"SUITE = 'X'.*A, B, S, W, elevator, faults, hubs, skew"):
+    with pytest.raises(UsageError, match=r"SUITE = 'X'.*A, B, S, W, elevator, faults, hubs, skew"):
         suites.load("X")
 
 
@@ -227,12 +229,9 @@ def make(shape, classes):
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_an_experiment_that_fails_on_one_rank_does_not_stop_the_rest(flavour, tmp_path):
     """One node's shard holds the sample on which the model raises an error in the middle of training."""
-    from healmpi.config import Config
-    from healmpi.learning import datasets, partition
-
-    config = Config.load(None, ["run.nodes=6", "data.dataset=synthetic", "data.samples=60"]).resolve()
-    data = datasets.load(config.data, 1)
-    bad = data.scaled(data.train_x[partition.partition(data.train_y, config.data, 6, 1)[5][:1]])[0, 0]
+    chosen = Config.load(None, ["run.nodes=6", "data.dataset=synthetic", "data.samples=60"]).resolve().chosen
+    data = chosen.data.load(1)
+    bad = data.scaled(data.train_x[chosen.partition.parts(data.train_y, 6, 1)[5][:1]])[0, 0]
     (tmp_path / "sometimes.py").write_text(BROKEN.replace("BAD", repr(float(bad))))
     custom = '[axes.net.sound]\n[axes.net.broken.model]\nname = "custom"\nfactory = "sometimes:make"\n'
     text = TINY.replace("seed = [1, 2]", "seed = [1]") + custom

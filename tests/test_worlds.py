@@ -4,10 +4,13 @@ import json
 
 import drawn
 import h5py
-import numpy as np
 import pytest
+from compare import assert_same, tables
 from launch import ROOT, finish, mpirun, start
-from simulate import simulate
+from simulate import execute, simulate
+
+from healmpi.algorithms.central import GLOBAL_MODEL
+from healmpi.messages import GROUP_REDUCTION, MODEL
 
 FLAVOURS = ["openmpi", "mpich"]
 
@@ -61,45 +64,27 @@ def launch(flavour: str, ranks: int, jobs: list[list[str]], folder) -> None:
     assert done.out.count(f"has finished {len(jobs)} runs") == ranks
 
 
-def tables(path) -> dict[str, np.ndarray]:
-    """Everything in a file that must not depend on where it ran: all but times and facts about ranks."""
-    found = {}
-    with h5py.File(path) as file:
-        for group in ("cycles", "overlay", "groups", "faults", "partition", "models"):
-            if group in file:
-                file[group].visititems(
-                    lambda name, item, group=group: found.update({f"{group}/{name}": item[...]}) if isinstance(item, h5py.Dataset) else None
-                )
-    return {name: value for name, value in found.items() if "seconds" not in name and "phase" not in name}
-
-
-def assert_same(one: dict, other: dict, what: str) -> None:
-    assert one.keys() == other.keys()
-    for name in one:
-        assert one[name].tobytes() == other[name].tobytes(), f"{what}: {name} differs"
-
-
 @pytest.fixture(scope="module")
 def local(tmp_path_factory) -> list[dict]:
     """The tables of the local world."""
-    from healmpi import run
-    from healmpi.config import Config
-
     folder = tmp_path_factory.mktemp("local")
-    ranks = run.Ranks()
-    found = []
-    for number, overrides in enumerate(IDENTITY + DRAWN):
-        path = run.execute(
-            run.prepare(Config.load(None, overrides).resolve(), ranks), ranks, folder / f"{number}.h5", lambda progress: None
-        )
-        found.append(tables(path))
-    return found
+    return [tables(execute(overrides, folder / f"{number}.h5")) for number, overrides in enumerate(IDENTITY + DRAWN)]
 
 
 def verdicts(path) -> tuple[str, str]:
     with h5py.File(path) as file:
         attrs = file["summary"].attrs
         return str(attrs["verdict"]), str(attrs["reasons"])
+
+
+@pytest.mark.mpi
+@pytest.mark.smoke
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_few_runs_give_the_same_bits_on_three_ranks(flavour, tmp_path):
+    jobs = [IDENTITY[2], IDENTITY[3], [*HARD, "run.algorithm=heal"], [*HARD, "run.algorithm=gossip"]]
+    launch(flavour, 3, jobs, tmp_path)
+    for number, overrides in enumerate(jobs):
+        assert_same(tables(execute(overrides, tmp_path / f"alone-{number}.h5")), tables(tmp_path / f"{number}.h5"), str(overrides))
 
 
 @pytest.mark.mpi
@@ -125,5 +110,5 @@ def test_the_published_message_count_when_nothing_fails():
     """HEAL 2 (n - h) s + h (h - 1) models in a cycle ([HEAL]); here from cycle 12 on, when all views agree."""
     for fanout in (1, 3):
         run = simulate(*drawn.TINY, "data.samples=300", "run.nodes=60", "run.cycles=20", "elevator.hub_count=5", f"rule.fanout={fanout}")
-        models = run.column("messages_out")[11:, :, [4, 5, 9]].sum(axis=(1, 2))
+        models = run.of_kinds("messages_out", MODEL, GLOBAL_MODEL, GROUP_REDUCTION)[11:].sum(axis=(1, 2))
         assert models.tolist() == [2 * 55 * fanout + 5 * 4] * 9

@@ -6,65 +6,69 @@ equal weights, which the publication runs on a ring, Chord and FedLay. Ticks aft
     0  train, MODEL to all peers, or to `fanout` random ones
     1  average what came and the own model
 
-The rule that surprises: a node averages what came, however little. The dead are not waited for and not made up for.
+A node averages what came, however little: the dead are not waited for and not made up for.
 """
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 
-from healmpi.algorithms.averaging import Exchange, mean_in_order
-from healmpi.messages import Kind, Message
-from healmpi.node import NEVER, Action, GroupAbandoned, GroupAveraged, Overlay, Train, Trained
+from healmpi.algorithms.fanout import PEERS_ENOUGH, check_fanout, chosen, fanout_option
+from healmpi.algorithms.records import PeerRecord
+from healmpi.messages import MODEL, Message
+from healmpi.node import NEVER, PEERS, Action, Rule, Setup, Train, Trained
+from healmpi.settings import Section
 
 
 @dataclass(frozen=True, slots=True)
-class EpidemicSettings:
+class EpidemicSettings(Section):
     """fanout: peers a model is sent to; 0: all."""
 
-    fanout: int = 0
+    title: ClassVar[str] = "rule"
+    fanout: int = fanout_option()
 
 
-class Epidemic:
-    """One node's learning. model: float32 [size], replaced, never changed in place."""
+class Epidemic(Rule):
+    """Train, then average with what came from peers."""
 
-    ticks = 1
+    name: ClassVar[str] = "epidemic"
+    Settings: ClassVar[type[Section]] = EpidemicSettings
 
-    def __init__(self, node: int, settings: EpidemicSettings, overlay: Overlay, model: np.ndarray, rng: random.Random):
-        self.node, self.settings, self.overlay, self.model = node, settings, overlay, model
-        self.wake = NEVER
-        self.updated_in: int | None = None  # the cycle in which another node's model was averaged in last
-        self.round = Exchange()
-        self._rng = rng
+    @classmethod
+    def resolve(cls, settings: EpidemicSettings, topology: Any) -> EpidemicSettings:
+        if not settings.fanout and topology.abundant:
+            settings = replace(settings, fanout=min(PEERS_ENOUGH, topology.view_size))
+        check_fanout(settings, topology, PEERS)
+        return settings
+
+    def __init__(self, setup: Setup):
+        super().__init__(setup)
+        self._fanout = setup.settings.fanout
+        self.record = PeerRecord()
         self._cycle = self._begun = 0
         self._received: dict[int, np.ndarray] = {}
 
     def begin(self, tick: int, cycle: int) -> list[Action]:
-        """Train first."""
         self._cycle, self._begun, self._received = cycle, tick, {}
         self.wake = NEVER
-        self.round = Exchange()
+        self.record = PeerRecord()
         return [Train(self.model)]
 
     def trained(self, event: Trained) -> list[Action]:
-        """Send what was learnt."""
         self.model = event.model
         self.wake = self._begun + 1
-        self.round = Exchange(sent=self.model)
-        return [Message(Kind.MODEL, self.node, peer, self._cycle, event.tick, self.model) for peer in self._chosen()]
-
-    def _chosen(self) -> Sequence[int]:
-        peers, fanout = self.overlay.peers(), self.settings.fanout
-        return peers if not 0 < fanout < len(peers) else sorted(self._rng.sample(peers, fanout))
+        self.record = PeerRecord(sent=self.model)
+        peers = chosen(self.overlay.peers(), self._fanout, self.rng)
+        return [Message(MODEL, self.node, peer, self._cycle, event.tick, self.model) for peer in peers]
 
     def receive(self, tick: int, messages: Sequence[Message]) -> list[Action]:
         """Keep the models of this cycle until they are averaged."""
         if self.wake != NEVER:
-            self._received.update({one.source: one.payload for one in messages if one.kind == Kind.MODEL and one.cycle == self._cycle})
+            self._received.update({one.source: one.payload for one in messages if one.kind == MODEL and one.cycle == self._cycle})
         return []
 
     def alarm(self, tick: int) -> list[Action]:
@@ -73,16 +77,8 @@ class Epidemic:
         models = self._received | {self.node: self.model}
         sources = tuple(sorted(models))
         if self._received:
-            self.model = mean_in_order([models[source] for source in sources])
+            self.model = self.average([models[source] for source in sources])
             self.updated_in = self._cycle
-        self.round = self.round._replace(sources=sources, weights=(1,) * len(sources), result=self.model)
+        self.record = self.record._replace(sources=sources, weights=(1,) * len(sources), result=self.model)
         self._received = {}
-        return []
-
-    def averaged(self, event: GroupAveraged) -> list[Action]:
-        """There are no groups."""
-        return []
-
-    def abandoned(self, event: GroupAbandoned) -> list[Action]:
-        """There are no groups."""
         return []

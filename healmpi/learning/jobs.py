@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from healmpi.config import LearnerSection
+if TYPE_CHECKING:
+    from healmpi.learning.learners.serial import Serial
 
 
 class TrainJob(NamedTuple):
@@ -19,7 +20,7 @@ class TrainJob(NamedTuple):
     model: np.ndarray
 
 
-class Trained(NamedTuple):
+class TrainResult(NamedTuple):
     """What came of a job.
 
     model: a new float32 [size], not writeable. loss: mean over the steps' batch means, before each step; may be nan or inf.
@@ -33,6 +34,6 @@ class Trained(NamedTuple):
     seconds: float
 
 
-def threads_here(section: LearnerSection) -> int:
+def threads_here(settings: Serial.Settings) -> int:
     """torch threads of this process: as configured, or the cores it may run on."""
-    return section.threads or len(os.sched_getaffinity(0))
+    return settings.threads or len(os.sched_getaffinity(0))

@@ -7,7 +7,7 @@ One network serves all nodes: a node's numbers are copied into its vector, train
 independent of where a vector lies in memory, of the other nodes on the rank and of the order of jobs; random numbers belong to
 the node, its incarnation and the cycle.
 
-The rule that surprises: torch's default generator is seeded anew before each job, for dropout, and is left at a random place.
+Before each job torch's default generator is seeded anew, for dropout; it is left at a random place.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from healmpi import streams
-from healmpi.config import Config, LearnerSection
-from healmpi.learning import device, models
-from healmpi.learning.datasets import Dataset
-from healmpi.learning.jobs import Trained, TrainJob, threads_here
+from healmpi.learning import device
+from healmpi.learning.data import Dataset
+from healmpi.learning.jobs import TrainJob, TrainResult, threads_here
+from healmpi.learning.learners.serial import Serial
+from healmpi.learning.models.flat import FlatModel
+from healmpi.learning.models.kind import Model
 
 EVALUATION_BATCH = 1000
 GATHERED_BATCHES = 8
@@ -42,35 +44,38 @@ class _Shard(NamedTuple):
 class Learner:
     """Training and evaluation on one rank.
 
-    size: length of a model vector.
+    size: length of a model vector. flat: the network that serves all nodes. staging: the way of their models into it.
     """
 
-    def __init__(self, config: Config, dataset: Dataset, shards: Mapping[int, np.ndarray]):
-        """config: resolved. shards: indices into the training part, int64 and not empty, for each hosted node.
+    def __init__(
+        self, settings: Serial.Settings, seed: int, initial: str, model: Model, dataset: Dataset, shards: Mapping[int, np.ndarray]
+    ):
+        """seed: the run's. initial: 'common' or 'independent', as model.initial. shards: indices into the training part, int64 and
+        not empty, for each hosted node.
 
-        Sets the number of torch's threads in this process. Raises ConfigError when the model does not fit the data.
+        Sets the number of torch's threads in this process. Raises UsageError when the model does not fit the data.
         """
-        torch.set_num_threads(threads_here(config.learner))
-        self._config = config
+        torch.set_num_threads(threads_here(settings))
+        self._settings, self._seed, self._initial, self._model = settings, seed, initial, model
         self._dataset = dataset
-        self._device = device.find(config.learner)
+        self._device = device.find(settings)
         self._shards = {node: _shard(dataset, indices, self._device) for node, indices in shards.items()}
-        self._flat = models.FlatModel(self._build(streams.whole(config.run.seed, "init common")).to(self._device))
-        self._stage = device.Stage(self._flat.vector, self._device.type != "cpu")
-        self._common = self._stage.take()
-        self._optimizer = _optimizer(config.learner, self._flat)
+        self.flat = FlatModel(self._build(streams.whole(seed, "init common")).to(self._device))
+        self.staging = device.Staging(self.flat.vector, self._device.type != "cpu")
+        self._common = self.staging.take()
+        self._optimizer = _optimizer(settings, self.flat)
         self._step = _bare_step(self._optimizer)
         self._states: dict[int, tuple[int, dict[str, Any]]] = {}
-        self.size = self._flat.size
+        self.size = self.flat.size
 
     def initial(self, node: int) -> np.ndarray:
         """The model that `node` starts with: float32 [size], not writeable; the same for all when model.initial is 'common'."""
-        return self._common if self._config.model.initial == "common" else self.newcomer(node, 0)
+        return self._common if self._initial == "common" else self.newcomer(node, 0)
 
     def newcomer(self, node: int, incarnation: int) -> np.ndarray:
         """A random model of that incarnation's own: float32 [size], not writeable."""
-        seed = streams.whole(self._config.run.seed, "init", node, incarnation)
-        return device.Stage(models.FlatModel(self._build(seed)).vector, False).take()
+        seed = streams.whole(self._seed, "init", node, incarnation)
+        return device.Staging(FlatModel(self._build(seed)).vector, False).take()
 
     def forget(self, node: int) -> None:
         """Drop the node's optimizer state, if any."""
@@ -93,10 +98,10 @@ class Learner:
             for node, (incarnation, state) in states.items()
         }
 
-    def train(self, jobs: Sequence[TrainJob]) -> list[Trained]:
+    def train(self, jobs: Sequence[TrainJob]) -> list[TrainResult]:
         """Train each job's model on its node's shard; results in the order of the jobs. Raises KeyError on a node not hosted."""
-        if not self._flat.module.training:
-            self._flat.module.train()
+        if not self.flat.module.training:
+            self.flat.module.train()
         return [self._train_one(job) for job in jobs]
 
     def evaluate(self, vectors: Sequence[np.ndarray]) -> list[tuple[float, float]]:
@@ -104,7 +109,7 @@ class Learner:
         distinct, places = _distinct(list(vectors))
         correct, loss = np.zeros(len(distinct), np.int64), np.zeros(len(distinct))
         samples = len(self._dataset.test_y)
-        self._flat.module.eval()
+        self.flat.module.eval()
         with torch.no_grad():
             # Batches outside, models inside: a batch is scaled once, and never more than one is held as floats.
             for first in range(0, samples, EVALUATION_BATCH):
@@ -112,7 +117,7 @@ class Learner:
                     self._dataset, self._dataset.test_x, self._dataset.test_y, slice(first, first + EVALUATION_BATCH), self._device
                 )
                 for row, vector in enumerate(distinct):
-                    self._stage.put(vector)
+                    self.staging.put(vector)
                     hits, total = self._judge(batch)
                     correct[row] += hits
                     loss[row] += total
@@ -122,34 +127,34 @@ class Learner:
         # Drawn on the CPU, so that models start from the same bits on every device.
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return models.build(self._config.model, self._dataset.input_shape, self._dataset.classes)
+            return self._model.build(self._dataset.input_shape, self._dataset.classes)
 
     def _judge(self, batch: _Shard) -> tuple[int, float]:
-        out = self._flat.module(batch.x)
+        out = self.flat.module(batch.x)
         hits = (out.argmax(1) == batch.y).sum()
         return int(hits), float(cross_entropy(out, batch.y, reduction="sum"))
 
-    def _train_one(self, job: TrainJob) -> Trained:
+    def _train_one(self, job: TrainJob) -> TrainResult:
         start = time.perf_counter()
-        self._stage.put(job.model)
-        self._flat.reset_integers()
+        self.staging.put(job.model)
+        self.flat.reset_integers()
         self._swap_in(job)
         loss, samples = self._descend(job)
         self._swap_out(job)
-        self._flat.check_views()
-        return Trained(job.node, self._stage.take(), loss, samples, time.perf_counter() - start)
+        self.flat.check_views()
+        return TrainResult(job.node, self.staging.take(), loss, samples, time.perf_counter() - start)
 
     def _descend(self, job: TrainJob) -> tuple[float, int]:
         """All steps of a job. The hot loop: names bound outside, and nothing is read back from torch before its end."""
-        rng = streams.generator(self._config.run.seed, "batches", job.node, job.incarnation, job.cycle)
+        rng = streams.generator(self._seed, "batches", job.node, job.incarnation, job.cycle)
         # Not torch.manual_seed, which takes 0.1 ms to look for accelerators.
         seed = int(rng.integers(2**63))
         torch.default_generator.manual_seed(seed)
         if self._device.type == "cuda":
             torch.cuda.manual_seed(seed)
-        module, zero, step = self._flat.module, self._flat.gradient.zero_, self._step
+        module, zero, step = self.flat.module, self.flat.gradient.zero_, self._step
         total, steps, samples = torch.zeros((), device=self._device), 0, 0
-        for x, y in _batches(self._shards[job.node], rng, self._config.learner):
+        for x, y in _batches(self._shards[job.node], rng, self._settings):
             zero()
             loss = cross_entropy(module(x), y)
             loss.backward()
@@ -164,11 +169,11 @@ class Learner:
         incarnation, state = self._states.get(job.node, (job.incarnation, None))
         self._optimizer.state.clear()
         if state is not None and incarnation == job.incarnation:
-            self._optimizer.state[self._flat.parameters_view] = state
+            self._optimizer.state[self.flat.parameters_view] = state
 
     def _swap_out(self, job: TrainJob) -> None:
-        if self._config.learner.optimizer_state == "keep":
-            self._states[job.node] = (job.incarnation, self._optimizer.state[self._flat.parameters_view])
+        if self._settings.optimizer_state == "keep":
+            self._states[job.node] = (job.incarnation, self._optimizer.state[self.flat.parameters_view])
 
 
 def _shard(dataset: Dataset, indices: np.ndarray, place: torch.device) -> _Shard:
@@ -180,15 +185,15 @@ def _shard_of(dataset: Dataset, x: np.ndarray, y: np.ndarray, rows: np.ndarray |
     return _Shard(torch.from_numpy(dataset.scaled(x[rows])).to(place), torch.from_numpy(y[rows].copy()).to(place))
 
 
-def _optimizer(section: LearnerSection, flat: models.FlatModel) -> torch.optim.Optimizer:
+def _optimizer(settings: Serial.Settings, flat: FlatModel) -> torch.optim.Optimizer:
     """torch's optimizer over the one flat parameter, in its fused variant: one pass over memory, half the time of Adam's others.
 
     Weight decay is L2 in the gradient. Buffers are not in the parameter, so never decay.
     """
-    common = {"lr": section.learning_rate, "weight_decay": section.weight_decay, "fused": True}
-    if section.optimizer == "adam":
-        return torch.optim.Adam([flat.parameters_view], **common)
-    return torch.optim.SGD([flat.parameters_view], momentum=section.momentum, **common)
+    rate, decay = settings.learning_rate, settings.weight_decay
+    if settings.optimizer == "adam":
+        return torch.optim.Adam([flat.parameters_view], lr=rate, weight_decay=decay, fused=True)
+    return torch.optim.SGD([flat.parameters_view], lr=rate, momentum=settings.momentum, weight_decay=decay, fused=True)
 
 
 def _bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
@@ -197,11 +202,11 @@ def _bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
     return functools.partial(getattr(step, "__wrapped__", step), optimizer)
 
 
-def _batches(shard: _Shard, rng: np.random.Generator, section: LearnerSection) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _batches(shard: _Shard, rng: np.random.Generator, settings: Serial.Settings) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """x and y of each step: a new random order for each pass, cut into batches; the last one of a pass may be short."""
-    size, samples = section.batch_size, len(shard.y)
+    size, samples = settings.batch_size, len(shard.y)
     steps = -(-samples // size)
-    left = section.local_steps or section.local_epochs * steps
+    left = settings.local_steps or settings.local_epochs * steps
     while left > 0:
         order = torch.from_numpy(rng.permutation(samples)).to(shard.y.device)[: left * size]
         # A few batches are gathered at once and then cut: fewer calls, and still little memory.
@@ -218,7 +223,7 @@ def _distinct(vectors: list[np.ndarray]) -> tuple[list[np.ndarray], list[int]]:
     places = []
     for vector in vectors:
         if id(vector) not in known:
-            group = groups.setdefault(zlib.crc32(vector), [])
+            group = groups.setdefault(zlib.crc32(vector.data), [])
             known[id(vector)] = _place(vector, distinct, group)
         places.append(known[id(vector)])
     return distinct, places

@@ -1,37 +1,112 @@
 """Who holds which training samples: every sample belongs to exactly one node, and every node has at least one.
 
 Sources: 'iid' and 'shards' as in McMahan et al. 2017, section 3; 'dirichlet' as in Hsu, Qi, Brown 2019, in the usual form that
-draws, for each class, the nodes' shares of it.
-
-The rule that surprises: a small alpha may leave nodes without samples. They are given one each, see `_feed_empty`, so the
-partition is then a little less skewed than its alpha.
+draws, for each class, the nodes' shares of it. A small alpha may leave nodes without samples; they are given one each, see
+`_feed_empty`, so the partition is then a little less skewed than its alpha.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
 from healmpi import streams
-from healmpi.config import ConfigError, DataSection
+from healmpi.settings import NoSettings, Section, UsageError, option
 
 
-def partition(labels: np.ndarray, section: DataSection, nodes: int, seed: int) -> tuple[np.ndarray, ...]:
-    """One int64 array of sample indices for each node; together they are a permutation of all indices.
+class Partition:
+    """A way to deal training samples to nodes. name: `data.partition` names it. Settings: its options."""
 
-    labels: int64 [samples]. nodes: number of parts. seed: the run's. The same arguments give the same parts anywhere.
-    Raises ConfigError when there are fewer samples than nodes, or than shards.
-    """
-    if len(labels) < nodes:
-        raise ConfigError("run.nodes", nodes, f"at most the number of training samples, {len(labels)}")
-    rng = streams.generator(seed, "partition")
-    if section.partition == "dirichlet":
-        return _dirichlet(labels, section.alpha, nodes, rng)
-    if section.partition == "shards":
-        return _shards(labels, section.shards_per_node, nodes, rng)
-    return tuple(np.array_split(rng.permutation(len(labels)), nodes))
+    name: ClassVar[str] = ""
+    Settings: ClassVar[type[Section]] = NoSettings
+
+    settings: Any
+
+    def __init__(self, settings: Any):
+        self.settings = settings
+
+    def parts(self, labels: np.ndarray, nodes: int, seed: int) -> tuple[np.ndarray, ...]:
+        """One int64 array of sample indices for each node; together they are a permutation of all indices.
+
+        labels: int64 [samples]. nodes: number of parts. seed: the run's. The same arguments give the same parts anywhere.
+        Raises UsageError when there are fewer samples than nodes, or than shards.
+        """
+        if len(labels) < nodes:
+            raise UsageError("run.nodes", nodes, f"at most the number of training samples, {len(labels)}")
+        return self.deal(labels, nodes, streams.generator(seed, "partition"))
+
+    def deal(self, labels: np.ndarray, nodes: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        """What `parts` gives. There are at least as many samples as nodes."""
+        raise NotImplementedError
+
+
+class Iid(Partition):
+    """At random, in parts of one size."""
+
+    name: ClassVar[str] = "iid"
+
+    def deal(self, labels: np.ndarray, nodes: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        return tuple(np.array_split(rng.permutation(len(labels)), nodes))
+
+
+class Dirichlet(Partition):
+    """Label skew: a class at a time, shared out by a draw of a Dirichlet distribution."""
+
+    @dataclass(frozen=True, slots=True)
+    class Settings(Section):
+        """How skewed."""
+
+        title: ClassVar[str] = "data"
+        alpha: float = option(0.5, "Concentration of the Dirichlet partition: small is skewed, large is even.", above=0.0, high=1e6)
+
+    name: ClassVar[str] = "dirichlet"
+    settings: Settings
+
+    def deal(self, labels: np.ndarray, nodes: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        owner = np.empty(len(labels), np.int64)
+        for label in np.unique(labels):
+            members = rng.permutation(np.flatnonzero(labels == label))
+            shares = rng.dirichlet(np.full(nodes, self.settings.alpha))
+            # Rounding the borders, not the sizes, makes the sizes add up. The last border is set: the shares' sum is not quite 1.
+            borders = np.rint(np.cumsum(shares) * len(members)).astype(np.int64).clip(0, len(members))
+            borders[-1] = len(members)
+            owner[members] = np.repeat(np.arange(nodes), np.diff(borders, prepend=0))
+        order = np.argsort(owner, kind="stable")
+        parts = np.split(order, np.cumsum(np.bincount(owner, minlength=nodes))[:-1])
+        return tuple(_feed_empty(parts))
+
+
+class Shards(Partition):
+    """Samples sorted by label, cut into runs of one size, of which each node is dealt some."""
+
+    @dataclass(frozen=True, slots=True)
+    class Settings(Section):
+        """How many runs."""
+
+        title: ClassVar[str] = "data"
+        shards_per_node: int = option(2, "Label shards a node gets in the 'shards' partition.", low=1, high=1000)
+
+    name: ClassVar[str] = "shards"
+    settings: Settings
+
+    def deal(self, labels: np.ndarray, nodes: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+        each = self.settings.shards_per_node
+        shards = nodes * each
+        if len(labels) < shards:
+            raise self.settings.refusal(
+                "shards_per_node", f"at most {len(labels) // nodes}: {len(labels)} training samples for {nodes} nodes"
+            )
+        runs = np.array_split(np.argsort(labels, kind="stable"), shards)
+        dealt = rng.permutation(shards).reshape(nodes, each)
+        return tuple(np.concatenate([runs[shard] for shard in hand]) for hand in dealt)
+
+
+PARTITIONS: dict[str, type[Partition]] = {kind.name: kind for kind in Partition.__subclasses__()}
+"""The classes of this file, by name."""
 
 
 def label_counts(labels: np.ndarray, parts: Sequence[np.ndarray], classes: int) -> np.ndarray:
@@ -40,30 +115,6 @@ def label_counts(labels: np.ndarray, parts: Sequence[np.ndarray], classes: int) 
     for row, part in zip(counts, parts, strict=True):
         row[:] = np.bincount(labels[part], minlength=classes)
     return counts
-
-
-def _shards(labels: np.ndarray, shards_per_node: int, nodes: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    shards = nodes * shards_per_node
-    if len(labels) < shards:
-        allowed = f"at most {len(labels) // nodes}: {len(labels)} training samples for {nodes} nodes"
-        raise ConfigError("data.shards_per_node", shards_per_node, allowed)
-    runs = np.array_split(np.argsort(labels, kind="stable"), shards)
-    dealt = rng.permutation(shards).reshape(nodes, shards_per_node)
-    return tuple(np.concatenate([runs[shard] for shard in hand]) for hand in dealt)
-
-
-def _dirichlet(labels: np.ndarray, alpha: float, nodes: int, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
-    owner = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        members = rng.permutation(np.flatnonzero(labels == label))
-        shares = rng.dirichlet(np.full(nodes, alpha))
-        # Rounding the borders, not the sizes, makes the sizes add up. The last border is set: the shares' sum is not quite 1.
-        borders = np.rint(np.cumsum(shares) * len(members)).astype(np.int64).clip(0, len(members))
-        borders[-1] = len(members)
-        owner[members] = np.repeat(np.arange(nodes), np.diff(borders, prepend=0))
-    order = np.argsort(owner, kind="stable")
-    parts = np.split(order, np.cumsum(np.bincount(owner, minlength=nodes))[:-1])
-    return tuple(_feed_empty(parts))
 
 
 def _feed_empty(parts: list[np.ndarray]) -> list[np.ndarray]:

@@ -10,8 +10,8 @@ that have asked these hubs. In ticks after the start of the cycle:
     3  answer with random askers
     4  the new view
 
-The rule that surprises: a node never asks itself by message, but its own view counts among the answers whenever its own
-id stands in that view, exactly as if it had.
+A node never asks itself by message, but its own view counts among the answers whenever its own id stands in that view, exactly as
+if it had.
 """
 
 from __future__ import annotations
@@ -19,35 +19,61 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
+from typing import ClassVar
 
-from healmpi.messages import Kind, Message
+from healmpi.messages import Kind, Message, kind
+from healmpi.node import ALONE, HUBS, PEERS, Overlay
+from healmpi.overlay.topology import Start, Topology, first_view, resolved_view_size, view_size_option
+from healmpi.settings import Section, UsageError, option
+
+CACHE_REQUEST = kind("cache_request")
+"""May I have your view?"""
+
+CACHE_REPLY = kind("cache_reply")
+"""My view (ids)."""
+
+BACKWARD_REQUEST = kind("backward_request")
+"""Who has asked you lately?"""
+
+BACKWARD_REPLY = kind("backward_reply")
+"""These (ids)."""
+
+KINDS = (CACHE_REQUEST, CACHE_REPLY, BACKWARD_REQUEST, BACKWARD_REPLY)
+
+DEFAULT_HUB_COUNT = 5
+
+ASK_HUBS, ASK_VIEW = "hubs", "view"
 
 
 @dataclass(frozen=True, slots=True)
-class ElevatorSettings:
-    """view_size: c. hub_count: h. backward_limit: ids in an answer at most. backward_age: cycles. contacts: how many of
-    the most frequent ids are asked for their backward lists (h as in the later text, c as in the earlier)."""
+class ElevatorSettings(Section):
+    """view_size: c. hub_count: h. backward_limit: ids in an answer at most. backward_age: cycles. backward_contacts: who is asked."""
 
-    view_size: int
-    hub_count: int
-    backward_limit: int = 100
-    backward_age: int = 5
-    contacts: int = 0  # 0: hub_count
+    title: ClassVar[str] = "elevator"
+    view_size: int = view_size_option()
+    hub_count: int = option(0, "h: hubs wanted. 0: 5, or a quarter of the nodes where that is less.", low=0, high=1_000_000)
+    backward_limit: int = option(100, "Ids in an answer to a backward request at most.", low=1, high=1_000_000)
+    backward_age: int = option(
+        5, "Cycles after which a peer that has not asked again is dropped from the backward list.", low=1, high=1_000_000
+    )
+    backward_contacts: str = option(
+        ASK_HUBS,
+        "Who is asked for backward lists: 'hubs', the h most frequent ids; 'view', the c most frequent.",
+        choices=(ASK_HUBS, ASK_VIEW),
+    )
 
 
-class Elevator:
+class Climber(Overlay):
     """One node's part of the overlay.
 
     node: own id. view: starting view, distinct ids without the own one. rng: this node's stream.
-    `begin` opens a cycle, `advance` is called at the offsets in `offsets`, `receive` with what arrived. All return the
-    messages to send.
     """
 
-    offsets = (0, 2, 4)
-    ticks = 4
-    kinds = frozenset((Kind.CACHE_REQUEST, Kind.CACHE_REPLY, Kind.BACKWARD_REQUEST, Kind.BACKWARD_REPLY))
+    offsets: ClassVar[Sequence[int]] = (0, 2, 4)
+    ticks: ClassVar[int] = 4
+    kinds: ClassVar[frozenset[Kind]] = frozenset(KINDS)
 
     __slots__ = (
         "_answers",
@@ -119,7 +145,7 @@ class Elevator:
         self._asked = tuple(peer for peer in self.view if peer != self.node)
         if len(self._asked) < len(self.view):
             self._answers[self.node] = self.view
-        return [Message(Kind.CACHE_REQUEST, self.node, peer, cycle, tick) for peer in self._asked]
+        return [Message(CACHE_REQUEST, self.node, peer, cycle, tick) for peer in self._asked]
 
     def _count(self, tick: int) -> list[Message]:
         """Steps 1 to 4: drop the silent, count, prefer, ask the preferred."""
@@ -135,10 +161,10 @@ class Elevator:
         hub_count = self.settings.hub_count
         self._preferred = tuple(ranked[:hub_count])
         self._rest = ranked[hub_count:]
-        contacts = ranked[: self.settings.contacts or hub_count]
+        contacts = ranked[: self.settings.view_size if self.settings.backward_contacts == ASK_VIEW else hub_count]
         if self.node in contacts:
             self._pool[self.node] = self._some_askers()
-        return [Message(Kind.BACKWARD_REQUEST, self.node, peer, self._cycle, tick) for peer in contacts if peer != self.node]
+        return [Message(BACKWARD_REQUEST, self.node, peer, self._cycle, tick) for peer in contacts if peer != self.node]
 
     def _renew(self) -> None:
         """Step 5: preferred, then random askers of theirs, then random ids of what is left of the frequency map."""
@@ -165,15 +191,15 @@ class Elevator:
         """Answer requests; keep the answers of this cycle, ignore those of another."""
         replies = []
         node, view, cycle = self.node, self.view, self._cycle
-        for kind, source, _, asked_in, _, payload, _ in messages:
-            if kind == Kind.CACHE_REQUEST:
+        for number, source, _, asked_in, _, payload, _ in messages:
+            if number == CACHE_REQUEST:
                 self.backward[source] = asked_in
-                replies.append(Message(Kind.CACHE_REPLY, node, source, asked_in, tick, view))
-            elif kind == Kind.CACHE_REPLY:
+                replies.append(Message(CACHE_REPLY, node, source, asked_in, tick, view))
+            elif number == CACHE_REPLY:
                 if asked_in == cycle:
                     self._answers[source] = payload
-            elif kind == Kind.BACKWARD_REQUEST:
-                replies.append(Message(Kind.BACKWARD_REPLY, node, source, asked_in, tick, self._some_askers()))
+            elif number == BACKWARD_REQUEST:
+                replies.append(Message(BACKWARD_REPLY, node, source, asked_in, tick, self._some_askers()))
             elif asked_in == cycle:
                 self._pool[source] = payload
         return replies
@@ -200,3 +226,41 @@ class Elevator:
         start = self._rng.randrange(size)
         window = self._ring[start : start + limit]
         return tuple(window + self._ring[: limit - len(window)])
+
+
+class Elevator(Topology):
+    """Random views in which hubs emerge.
+
+    The first h ids of a view are the preferred ones.
+    """
+
+    name: ClassVar[str] = "elevator"
+    Settings: ClassVar[type[Section]] = ElevatorSettings
+    serves: ClassVar[frozenset[str]] = frozenset((HUBS, PEERS, ALONE))
+    abundant: ClassVar[bool] = True
+    ticks: ClassVar[int] = Climber.ticks
+    kinds: ClassVar[tuple[Kind, ...]] = KINDS
+
+    @classmethod
+    def resolve(cls, settings: ElevatorSettings, nodes: int) -> ElevatorSettings:
+        view_size = resolved_view_size(settings, nodes)
+        hub_count = settings.hub_count or min(DEFAULT_HUB_COUNT, max(1, nodes // 4), view_size)
+        if nodes < 3:
+            raise UsageError("run.nodes", nodes, "at least 3 with Elevator: of two nodes each sees itself a hub, and none is a client")
+        if hub_count > nodes - 1:
+            raise settings.refusal("hub_count", f"at most run.nodes - 1, {nodes - 1}")
+        if hub_count > view_size:
+            raise settings.refusal("hub_count", f"at most topology.view_size, {view_size}")
+        return replace(settings, view_size=view_size, hub_count=hub_count)
+
+    def __init__(self, settings: ElevatorSettings, nodes: int, seed: int):
+        super().__init__(settings, nodes, seed)
+        self.view_size, self.hubs_wanted = settings.view_size, settings.hub_count
+
+    def most_targets(self, needs: str) -> tuple[int, str] | None:
+        if needs == HUBS:
+            return self.hubs_wanted, f"at most elevator.hub_count, {self.hubs_wanted}"
+        return self.view_size, f"at most topology.view_size, {self.view_size}"
+
+    def overlay(self, start: Start) -> Overlay:
+        return Climber(start.node, self.settings, first_view(start, self.view_size), start.rng)

@@ -4,17 +4,22 @@ Source: [EL] de Vos et al., "Epidemic Learning", NeurIPS 2023. EL-Local: each no
 for all, in which everybody sends to and hears from equally many; here a circle of all nodes in random order, in which a node
 sends to those at a few random distances.
 
-The rule that surprises: the sampler knows all slots and not who has died in them, so crashes cost messages.
+The sampler knows all slots and not who has died in them, so crashes cost messages.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import ClassVar
 
 from healmpi import streams
 from healmpi.messages import Message
+from healmpi.node import Overlay
+from healmpi.overlay.topology import Start, Topology, resolved_view_size, view_size_option
+from healmpi.settings import Section, option
 
 Draw = Callable[[int], tuple[int, ...]]
 """Cycle -> a node's peers in it."""
@@ -22,13 +27,28 @@ Draw = Callable[[int], tuple[int, ...]]
 ALL_CYCLES = 2**32
 """Added to a cycle's number in a stream's key: warm-up cycles are numbered up to 0, and keys are not negative."""
 
+USUAL_PEERS = 10
 
-class Uniform:
+LOCAL, ORACLE = "local", "oracle"
+
+
+@dataclass(frozen=True, slots=True)
+class UniformSettings(Section):
+    """How many peers are drawn, and by whom."""
+
+    title: ClassVar[str] = "topology"
+    view_size: int = view_size_option()
+    sampling: str = option(
+        LOCAL,
+        "'uniform': 'local', each node draws its peers (EL-Local); 'oracle', a draw in which all send and get equally much (EL-Oracle).",
+        choices=(LOCAL, ORACLE),
+    )
+
+
+class Drawn(Overlay):
     """One node's part. draw: its peers in a cycle, distinct ids without the own one."""
 
-    offsets = (0,)
-    ticks = 0
-    kinds: frozenset = frozenset()
+    offsets: ClassVar[Sequence[int]] = (0,)
 
     __slots__ = ("_draw", "node", "view")
 
@@ -36,26 +56,34 @@ class Uniform:
         self.node, self._draw = node, draw
         self.view: tuple[int, ...] = ()
 
-    def hubs(self) -> tuple[int, ...]:
-        """There are none."""
-        return ()
-
-    def is_hub(self) -> bool:
-        """Nobody is."""
-        return False
-
-    def peers(self) -> tuple[int, ...]:
-        """This cycle's peers."""
-        return self.view
-
     def advance(self, offset: int, tick: int, cycle: int) -> list[Message]:
         """Draw the peers of this cycle."""
         self.view = self._draw(cycle)
         return []
 
-    def receive(self, tick: int, messages: Sequence[Message]) -> list[Message]:
-        """No message is for this layer."""
-        return []
+
+class Uniform(Topology):
+    """Peers drawn anew in every cycle."""
+
+    name: ClassVar[str] = "uniform"
+    Settings: ClassVar[type[Section]] = UniformSettings
+
+    @classmethod
+    def resolve(cls, settings: UniformSettings, nodes: int) -> UniformSettings:
+        return replace(settings, view_size=resolved_view_size(settings, nodes, USUAL_PEERS))
+
+    def __init__(self, settings: UniformSettings, nodes: int, seed: int):
+        super().__init__(settings, nodes, seed)
+        self.view_size = settings.view_size
+        self._oracle = Oracle(nodes, settings.view_size, seed)
+
+    def most_targets(self, needs: str) -> tuple[int, str] | None:
+        return self.view_size, f"at most topology.view_size, {self.view_size}"
+
+    def overlay(self, start: Start) -> Overlay:
+        if self.settings.sampling == ORACLE:
+            return Drawn(start.node, self._oracle.of(start.node))
+        return Drawn(start.node, local(start.node, self.nodes, self.view_size, start.rng))
 
 
 def local(node: int, nodes: int, count: int, rng: random.Random) -> Draw:

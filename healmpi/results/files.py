@@ -1,17 +1,20 @@
 """Opening results files, with one sentence for every way in which a file can be the wrong one.
 
-The rule that surprises: files are opened without HDF5's locks. Each has one writer, parallel file systems often have no
-locks to give, and a killed writer must not keep anybody from reading.
+Files are opened without HDF5's locks: each has one writer, parallel file systems often have no locks to give, and a killed
+writer must not keep anybody from reading.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
+import numpy as np
 
-from healmpi.results.schema import PART_SCHEMA, SCHEMA, SCHEMA_VERSION, ResultsError, parts_folder
+from healmpi.results.folder import PartsFolder
+from healmpi.results.schema import PART_SCHEMA, SCHEMA, SCHEMA_VERSION, ResultsError, bounded
 
 METADATA_BYTES = 512 * 1024
 """Room for HDF5's own structures in one step of growth: indices of all tables, object headers."""
@@ -44,17 +47,16 @@ def open_part(path: Path) -> h5py.File:
 
 
 def _refuse_absent(path: Path) -> None:
-    merge = f"run `healmpi merge {path}`"
-    if path.is_dir() and path.name.endswith(".parts"):
-        raise ResultsError(
-            f"{path} is the folder with the parts of a run: run `healmpi merge {path.with_name(path.name.removesuffix('.parts'))}`"
-        )
     if path.is_dir():
+        owner = PartsFolder.owner(path)
+        if owner is not None:
+            raise ResultsError(f"{path} is the folder with the parts of a run: run `healmpi merge {owner}`")
         raise ResultsError(f"{path} is a folder, not a results file")
-    if not path.exists() and parts_folder(path).is_dir():
-        raise ResultsError(f"{path} does not exist, but the parts of its run do: {merge}")
-    if not path.exists():
-        raise ResultsError(f"{path} does not exist")
+    if path.exists():
+        return
+    if PartsFolder(path).path.is_dir():
+        raise ResultsError(f"{path} does not exist, but the parts of its run do: run `healmpi merge {path}`")
+    raise ResultsError(f"{path} does not exist")
 
 
 def _opened(path: Path, schema: str) -> h5py.File:
@@ -113,3 +115,13 @@ def close_trimmed(file: h5py.File, path: Path) -> None:
     size = file.id.get_filesize()
     file.close()
     os.truncate(path, size)
+
+
+def text_array(texts: Sequence[str]) -> np.ndarray:
+    """Texts as an attribute holds them: an array of strings of any length."""
+    return np.array(list(texts), dtype=h5py.string_dtype())
+
+
+def reason_array(reasons: Sequence[str]) -> np.ndarray:
+    """Sentences for the user as an attribute holds them, bounded."""
+    return text_array(bounded(reasons))

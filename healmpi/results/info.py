@@ -1,7 +1,7 @@
 """What a results file says, for somebody who has never seen the run.
 
-The rule that surprises: nothing is worked out again. The verdict and the figures of merit are those that were stored when
-the file was made; `verdict.judge` and `verdict.summarise` recompute them.
+Nothing is worked out again: the verdict and the figures of merit are those that were stored when the file was made; `verdict.judge`
+and `verdict.summarise` recompute them. Files of all versions 1.x are read.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 import h5py
 import numpy as np
 
-from healmpi.config import Config, ConfigError
-from healmpi.presets import CUSTOM, name_of
+from healmpi.config import Config
 from healmpi.results.files import open_results
 from healmpi.results.schema import FIGURES, GROUP_OUTCOMES, FigureOfMerit, ResultsError
+from healmpi.settings import UsageError
 
 SHOWN_CYCLES = 10
 SHOWN_FAULTS = 8
@@ -43,6 +43,11 @@ def conclusion(path: Path) -> tuple[list[str], list[FigureOfMerit]]:
 def identity(path: Path) -> tuple[bool, str]:
     """Whether the run is complete, and the hash of its configuration. Raises ResultsError."""
     return _read(path, lambda file: (bool(file.attrs["complete"]), str(file["config"].attrs["hash"])))
+
+
+def source_digests(path: Path) -> dict[str, str]:
+    """'topology_sha256' and so on -> SHA-256 of the file that held a user's own. Raises ResultsError."""
+    return _read(path, lambda file: {name: str(one) for name, one in file["provenance"].attrs.items() if name.endswith("_sha256")})
 
 
 def is_rest_of(path: Path, config_hash: str) -> bool:
@@ -82,52 +87,60 @@ def _stored_figures(file: h5py.File) -> list[FigureOfMerit]:
 
 def _heading(file: h5py.File) -> list[str]:
     table = json.loads(file["config"].attrs["json"])
-    run, data, model = (table.get(name, {}) for name in ("run", "data", "model"))
+    run, data = (table.get(name, {}) for name in ("run", "data"))
     size = f"{file.attrs['nodes']} nodes on {_count(int(file.attrs['ranks']), 'rank')}"
-    what = f"{_algorithm(table)}: {size}, {_count(len(file['cycles/cycle']), 'cycle')}"
+    what = f"{file.attrs.get('title') or _algorithm(table)}: {size}, {_count(len(file['cycles/cycle']), 'cycle')}"
     if run.get("warmup_cycles"):
         what += f" ({run['warmup_cycles']} of warm-up)"
-    if table.get("rule", {}).get("name") != "none" and data:
-        what += f", {model.get('name')} on {data.get('dataset')} ({data.get('partition')})"
-    overlay = f"{table.get('topology', {}).get('name', 'overlay')} with views of {file.attrs['view_size']} at most"
+    if file["partition/sample_indices"].shape[0]:
+        what += f", {_chosen(table, 'model')} on {_chosen(table, 'data', 'dataset')} ({data.get('partition')})"
+    overlay = f"{_chosen(table, 'topology')} with views of {file.attrs['view_size']} at most"
     if file.attrs["hub_count"]:
         overlay += f", hubs wanted {file.attrs['hub_count']}"
     return [what, f"{overlay}, seed {run.get('seed')}, configuration {file['config'].attrs['hash']}"]
 
 
 def _algorithm(table: dict[str, Any]) -> str:
+    """What the run was called, of a file that does not say it."""
     name = table.get("run", {}).get("algorithm", "a run")
-    parts = [table.get(section, {}).get("name", "?") for section in ("topology", "rule")]
-    return name_of(*parts) if name == CUSTOM else name
+    return f"{_chosen(table, 'topology')}+{_chosen(table, 'rule')}" if name == "custom" else name
+
+
+def _chosen(table: dict[str, Any], section: str, name: str = "name") -> str:
+    """What was chosen in a section of the configuration: a user's own, else something by its name."""
+    values = table.get(section, {})
+    return values.get("factory") or values.get(name, "?")
+
+
+_TOLD = (("run", "nodes"), ("data", "dataset"), ("run", "algorithm"), ("topology", "name"), ("rule", "name"))
+"""What the heading tells, so that it is no difference."""
 
 
 def _differences(file: h5py.File) -> list[str]:
-    """The configuration's values that are neither defaults nor follow from the number of nodes and the data set."""
+    """The configuration's values that are neither defaults nor follow from what the heading tells."""
     table = json.loads(file["config"].attrs["json"])
     defaults = _defaults(table, int(file.attrs["ranks"]))
-    found = []
-    for section, values in table.items():
-        usual = defaults.get(section, {})
-        found += [f"  {section}.{name} = {json.dumps(value)}" for name, value in values.items() if usual.get(name, None) != value]
     found = [
-        line
-        for line in found
-        if not line.startswith(("  run.nodes ", "  run.algorithm ", "  data.dataset ", "  topology.name ", "  rule.name "))
+        f"  {section}.{name} = {json.dumps(value)}"
+        for section, values in table.items()
+        for name, value in values.items()
+        if (section, name) not in _TOLD and defaults.get(section, {}).get(name) != value
     ]
     return ["not as by default:", *found] if found else ["all else as by default"]
 
 
 def _defaults(table: dict[str, Any], ranks: int) -> dict[str, Any]:
-    told = (("run", "nodes"), ("run", "algorithm"), ("data", "dataset"), ("topology", "name"), ("rule", "name"))
-    known: dict[str, dict[str, Any]] = {}
-    for section, name in told:
-        if name in table.get(section, {}):
-            known.setdefault(section, {})[name] = table[section][name]
-    try:
-        return Config.from_table(known).resolve(ranks).to_table()
-    except ConfigError:
-        # A file of another version may hold values that this one does not know.
-        return Config().to_table()
+    # A file may hold values that this version does not know, or name a user's own topology or rule, which is not here.
+    for told in (_TOLD, _TOLD[:2]):
+        known: dict[str, dict[str, Any]] = {}
+        for section, name in told:
+            if name in table.get(section, {}):
+                known.setdefault(section, {})[name] = table[section][name]
+        try:
+            return Config.from_table(known).resolve(ranks).to_table()
+        except UsageError:
+            continue
+    return Config().to_table()
 
 
 def _origin(file: h5py.File) -> list[str]:
@@ -168,7 +181,7 @@ def _accuracy_lines(file: h5py.File) -> list[str]:
     rows = _evaluated_rows(group)
     judged = rows.size > 0
     rows = rows if judged else np.arange(count)
-    shown = np.unique(rows[np.linspace(0, len(rows) - 1, min(SHOWN_CYCLES, len(rows))).round().astype(int)]) if len(rows) else []
+    shown = np.unique(rows[np.linspace(0, len(rows) - 1, min(SHOWN_CYCLES, len(rows))).round().astype(int)])
     lines = [f"  {'cycle':>8}{'accuracy':>10}{'spread':>9}{'live':>8}{'hubs*':>7}" if judged else f"  {'cycle':>8}{'live':>8}{'hubs*':>7}"]
     for row in shown:
         alive, hubs = group["alive"][row] != 0, group["is_hub"][row] != 0
@@ -191,22 +204,26 @@ def _evaluated_rows(group: h5py.Group) -> np.ndarray:
 
 def _fault_lines(file: h5py.File) -> list[str]:
     group = file["faults"]
-    cycles, kinds, details = group["cycle"][:].tolist(), group["kind"][:].tolist(), group["detail"][:].tolist()
-    if not cycles:
+    columns = [group[name][:].tolist() for name in ("cycle", "node", "kind", "detail")]
+    if not columns[0]:
         return ["", "faults: none"]
-    events: Counter[tuple[int, str, str]] = Counter()
-    for cycle, kind, detail in zip(cycles, kinds, details, strict=True):
+    events: Counter[tuple[int, bool, str, str]] = Counter()
+    for cycle, node, kind, detail in zip(*columns, strict=True):
         # Newcomers differ by the number of their incarnation, which says nothing here.
-        events[cycle, kind.decode(), "" if kind == b"churn" else detail.decode()] += 1
-    lines = []
-    for (cycle, kind, detail), number in sorted(events.items()):
-        if kind in ("none", "loss"):
-            lines.append(f"  cycle {cycle}: {'loss of ' if kind == 'loss' else ''}{detail}")
-            continue
-        lines.append(f"  cycle {cycle}: {kind} of {_count(number, 'node')}{f' ({detail})' if detail else ''}")
+        events[cycle, node >= 0, kind.decode(), "" if kind == b"churn" else detail.decode()] += 1
+    lines = [_fault_line(*event, number) for event, number in sorted(events.items())]
     more = [f"  ... and in {len(lines) - SHOWN_FAULTS} more places"] if len(lines) > SHOWN_FAULTS else []
-    hit = sum(kind not in (b"none", b"loss") for kind in kinds)
-    return ["", f"faults: {_count(hit, 'node')} hit", *lines[:SHOWN_FAULTS], *more]
+    hit = sum(node >= 0 for node in columns[1])
+    # Files of schema 1.1 and before do not say what was planned.
+    planned = f" ({file['faults'].attrs['scenario']})" if "scenario" in file["faults"].attrs else ""
+    return ["", f"faults: {_count(hit, 'node')} hit{planned}", *lines[:SHOWN_FAULTS], *more]
+
+
+def _fault_line(cycle: int, hits: bool, kind: str, detail: str, number: int) -> str:
+    """hits: whether nodes were hit; else it is a remark on the plan."""
+    if hits:
+        return f"  cycle {cycle}: {kind} of {_count(number, 'node')}{f' ({detail})' if detail else ''}"
+    return f"  cycle {cycle}: {detail}" if kind == "none" or kind in detail else f"  cycle {cycle}: {kind} of {detail}"
 
 
 def _group_lines(file: h5py.File) -> list[str]:

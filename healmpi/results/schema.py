@@ -1,21 +1,20 @@
 """The results contract: names, types, units and versions of everything in a results file (docs/results-format.md).
 
-Part files and merged files are both made from the column tables below, and so is what `merge` fills in for a rank that
-left nothing. The rule that surprises: truth values are stored as int8 with the attribute dtype="bool", because HDF5 has
-no booleans and netCDF readers refuse h5py's substitute; xarray turns them back into booleans.
+Every dataset of a merged file is declared in `TABLES`, and part files and merged files are both made from it; so is what stands in
+place of a rank that left nothing. Truth values are stored as int8 with the attribute dtype="bool": HDF5 has no booleans, netCDF
+readers refuse h5py's substitute, and xarray turns these back into booleans.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 SCHEMA = "healmpi-results"
 PART_SCHEMA = "healmpi-results-part"
-SCHEMA_VERSION = "1.1"
+SCHEMA_VERSION = "1.2"
 """Major: readers of an older one must refuse. Minor: something was added, older readers go on."""
 
 PHASES = ("train", "messaging", "wait", "group", "harness", "evaluation")
@@ -27,83 +26,16 @@ GROUP_OUTCOMES = ("averaged", "abandoned", "solo", "empty", "alone")
 RANK_STATES = ("finished", "unfinished", "missing", "unreadable")
 """What a rank left behind: a finished part, one that ends early, none, or one that HDF5 cannot open; stored as the index."""
 
-MODEL_KINDS = ("model", "global_model", "group_reduction")
-"""Message kinds that carry a model."""
-
 ACCURACY_TARGETS = ("0.85", "0.90", "0.95")
 
-KIND_BYTES, DETAIL_BYTES, FACT_BYTES, REASON_CHARACTERS, MOST_REASONS = 16, 128, 128, 500, 100
-"""Longest texts, in bytes of UTF-8 (reasons: in characters); what is longer is cut."""
+KIND_BYTES, DETAIL_BYTES, FACT_BYTES, DIGEST_BYTES = 16, 128, 128, 64
+"""Longest texts in datasets, in bytes of UTF-8; what is longer is cut."""
+
+REASON_CHARACTERS, MOST_REASONS = 500, 100
 
 
 class ResultsError(Exception):
     """A file that is no results file, or not one that this version can read; one sentence for the user."""
-
-
-@dataclass(slots=True)
-class CycleRows:
-    """One cycle of the L nodes hosted by one rank; K = len(messages.KINDS), c = view size.
-
-    cycle: its number (warm-up cycles end at 0). ticks: supersteps it took.
-    accuracy, loss: float32 [L], on the common test set; nan where not evaluated. train_loss: float32 [L], mean over the
-    local steps; nan where the node did not train, which `trained`, bool [L], tells. alive, is_hub: bool [L].
-    incarnation: int32 [L], how often the slot was replaced. staleness: int32 [L], cycles since the node last took in a
-    global model, or other nodes' models; -1: never. model_crc32: uint32 [L], of the model's bytes at the end of the cycle; 0: not computed.
-    seconds: float64 [L, phases]. messages_out, bytes_out: int64 [L, K], counted at the source. messages_in, bytes_in:
-    accepted by the target. messages_dropped: shut out by the fault boundary at the target, or under way at the end.
-    views: int32 [L, c], padded with -1; None: not recorded in this cycle.
-    """
-
-    cycle: int
-    ticks: int
-    accuracy: np.ndarray
-    loss: np.ndarray
-    train_loss: np.ndarray
-    trained: np.ndarray
-    alive: np.ndarray
-    is_hub: np.ndarray
-    incarnation: np.ndarray
-    staleness: np.ndarray
-    model_crc32: np.ndarray
-    seconds: np.ndarray
-    messages_out: np.ndarray
-    messages_in: np.ndarray
-    messages_dropped: np.ndarray
-    bytes_out: np.ndarray
-    bytes_in: np.ndarray
-    views: np.ndarray | None
-
-
-@dataclass(slots=True)
-class GroupRow:
-    """What one member reports of one attempt to average. outcome: index into GROUP_OUTCOMES. seconds: wall time."""
-
-    cycle: int
-    attempt: int
-    epoch: int
-    node: int
-    coordinator: int
-    outcome: int
-    reused: bool
-    weight: int
-    seconds: float
-    members: tuple[int, ...]
-
-
-@dataclass(slots=True)
-class FaultRow:
-    """One fault that happened. tick: -1 at the end of a cycle.
-
-    Node -1: an event of the plan that hit nobody (kind 'none'), or loss of messages that begins.
-
-    kind: 16 bytes at most, detail: 128.
-    """
-
-    cycle: int
-    tick: int
-    node: int
-    kind: str
-    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +47,19 @@ class FigureOfMerit:
     unit: str
 
 
+COMMITTED = ("cycles", "views", "groups", "members", "faults")
+"""What the entries of a part's dataset `committed` count: rows of its growing tables."""
+
+ONCE = "once"
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A dataset: its type on disk, its dimensions, its unit, what stands where a rank left nothing, one sentence."""
+    """A dataset: its type on disk, its dimensions, its unit, what stands where a rank left nothing, one sentence.
+
+    in_parts: how parts have it under the same name. An entry of COMMITTED: it grows, and the entry counts its rows; ONCE: it is
+    written in one piece; '': they do not have it.
+    """
 
     name: str
     dtype: str
@@ -125,12 +67,47 @@ class Column:
     unit: str
     missing: float | int | bytes
     doc: str
+    in_parts: str = ""
 
+    @property
+    def is_scale(self) -> bool:
+        """Whether it is a dimension of its group, as netCDF's coordinates are."""
+        return self.dims == (self.name,)
+
+
+def _in_parts(how: str, *columns: Column) -> tuple[Column, ...]:
+    return tuple(replace(column, in_parts=how) for column in columns)
+
+
+SCALES = {
+    "cycle": ("i4", "cycle", "number of the cycle; learning cycles count from 1, warm-up cycles up to 0"),
+    "node": ("i4", "node", "id of the node"),
+    "kind": (f"S{KIND_BYTES}", "text", "kind of message"),
+    "phase": (f"S{max(map(len, PHASES))}", "text", "what the time was spent on"),
+    "slot": ("i4", "1", "place in the view"),
+    "report": ("i4", "1", "number of the report"),
+    "member": ("i4", "1", "place in the list of members"),
+    "fault": ("i4", "1", "number of the fault"),
+    "label": ("i4", "1", "label of a class"),
+    "boundary": ("i4", "1", "node whose samples start here; one more at the end"),
+    "sample": ("i4", "1", "place in sample_indices; int64 where there are 2^31 or more"),
+    "parameter": ("i4", "1", "place in the model's vector of parameters"),
+    "rank": ("i4", "1", "rank of the process"),
+}
+"""Type, unit and meaning of each dimension."""
+
+
+def _scales(*names: str) -> tuple[Column, ...]:
+    return tuple(Column(name, dtype, (name,), unit, 0, doc) for name in names for dtype, unit, doc in [SCALES[name]])
+
+
+# Cycles and views.
 
 _NODE = ("cycle", "node")
 _KIND = ("cycle", "node", "kind")
 
-CYCLE_COLUMNS = (
+CYCLE_COLUMNS = _in_parts(
+    "cycles",
     Column("accuracy", "f4", _NODE, "1", np.nan, "share of the common test set that the node's model gets right; nan: not evaluated"),
     Column("loss", "f4", _NODE, "nat", np.nan, "mean loss on the common test set; nan with a finite accuracy: the model diverged"),
     Column("train_loss", "f4", _NODE, "nat", np.nan, "mean loss over the local steps of the cycle; look at `trained` first"),
@@ -154,41 +131,25 @@ CYCLE_COLUMNS = (
     Column("bytes_out", "i8", _KIND, "B", 0, "bytes on the wire of messages_out, headers included"),
     Column("bytes_in", "i8", _KIND, "B", 0, "bytes on the wire of messages_in, headers included"),
 )
+"""What is known of every node in every cycle: the fields of rows.CycleRows that are arrays of all cycles."""
 
-RANK_COLUMNS = {
-    "state": ("index", "what the rank left behind: index into the attribute `states`"),
-    "survivors_finished": ("bool", "whether all nodes of the rank that were not crashed came to the end"),
-    "first_node": ("node", "the first of the hosted nodes, which are a block; -1: no readable part"),
-    "node_count": ("node", "how many nodes are hosted; 0: no readable part"),
-    "cycles": ("cycle", "cycles the rank had written"),
-    "host": ("text", "name of the machine"),
-    "wall_s": ("s", "wall time of the run"),
-    "startup_s": ("s", "wall time of what came before the run"),
-    "checkpoint_s": ("s", "wall time of saving checkpoints"),
-    "tail_s": ("s", "harness time after the last cycle's rows were made"),
-}
-"""Unit and meaning of what is known of a rank. Facts that are not listed are those of the world: counts."""
+_CYCLES = (
+    *_in_parts("cycles", *_scales("cycle"), Column("ticks", "i4", ("cycle",), "tick", 0, "supersteps of the cycle")),
+    *_scales("node", "kind", "phase"),
+    Column("carries_model", "i1", ("kind",), "bool", 0, "whether messages of this kind carry a model"),
+    *CYCLE_COLUMNS,
+)
 
-SCALES = {
-    "cycle": ("cycle", "number of the cycle; learning cycles count from 1, warm-up cycles up to 0"),
-    "node": ("node", "id of the node"),
-    "kind": ("text", "kind of message"),
-    "phase": ("text", "what the time was spent on"),
-    "slot": ("1", "place in the view"),
-    "report": ("1", "number of the report"),
-    "member": ("1", "place in the list of members"),
-    "fault": ("1", "number of the fault"),
-    "label": ("1", "label of a class"),
-    "boundary": ("1", "node whose samples start here; one more at the end"),
-    "sample": ("1", "place in sample_indices"),
-    "parameter": ("1", "place in the model's vector of parameters"),
-    "rank": ("1", "number of the process"),
-}
-"""Unit and meaning of each dimension."""
+VIEWS = Column("views", "i4", ("cycle", "node", "slot"), "node", -1, "the node's view, preferred ids first; -1: empty", "views")
+
+_OVERLAY = (*_in_parts("views", *_scales("cycle")), *_scales("node", "slot"), VIEWS)
+
+# Hub groups and faults.
 
 _REPORT, _FAULT = ("report",), ("fault",)
 
-GROUP_COLUMNS = (
+GROUP_COLUMNS = _in_parts(
+    "groups",
     Column("cycle", "i4", _REPORT, "cycle", 0, "cycle of the attempt"),
     Column("attempt", "i4", _REPORT, "1", 0, "number of the attempt inside the cycle"),
     Column("epoch", "i8", _REPORT, "1", 0, "name of the group; one epoch has one member list for ever"),
@@ -200,8 +161,13 @@ GROUP_COLUMNS = (
     Column("seconds", "f8", _REPORT, "s", 0.0, "wall time the reporting member spent on the attempt"),
     Column("size", "i4", _REPORT, "node", 0, "number of members"),
 )
+"""The fields of rows.GroupRow of which each report has one."""
 
-FAULT_COLUMNS = (
+MEMBERS = Column("members", "i4", ("report", "member"), "node", -1, "the group's members in ascending order; -1: none", "members")
+"""In parts the lists are laid end to end: how wide they get is known at the end only."""
+
+FAULT_COLUMNS = _in_parts(
+    "faults",
     Column("cycle", "i4", _FAULT, "cycle", 0, "cycle of the fault"),
     Column("tick", "i8", _FAULT, "tick", 0, "tick of the fault, counted from the start of the run; -1: at the end of the cycle"),
     Column("node", "i4", _FAULT, "node", 0, "the node that was hit; -1: none"),
@@ -222,6 +188,65 @@ FAULT_COLUMNS = (
         "where inside the cycle a crash happened, or the incarnation that came, or which event hit nobody, or what is lost",
     ),
 )
+"""The fields of rows.FaultRow."""
+
+# What each node holds.
+
+_PARTITION = (
+    *_scales("node", "label", "boundary", "sample"),
+    # In a part counted from its own first sample.
+    Column("node_offsets", "i8", ("boundary",), "sample", 0, "node n holds sample_indices[offsets[n]:offsets[n+1]]", ONCE),
+    Column("sample_indices", "i8", ("sample",), "1", 0, "rows of the training set", ONCE),
+    Column("label_counts", "i8", ("node", "label"), "sample", 0, "training samples by node and label", ONCE),
+)
+
+_MODELS = (
+    *_scales("node", "parameter"),
+    Column("sha256", f"S{DIGEST_BYTES}", ("node",), "text", b"", "SHA-256 of the final model's float32 bytes; empty: no model", ONCE),
+    Column("parameters", "f4", ("node", "parameter"), "1", np.nan, "final models; nan: no model", ONCE),
+)
+
+# What is known of each rank.
+
+_RANK = ("rank",)
+
+_TEXT = f"S{FACT_BYTES}"
+
+_RANKS = (
+    *_scales("rank"),
+    Column("state", "i1", _RANK, "index", 0, "what the rank left behind: index into the attribute `states`"),
+    Column("survivors_finished", "i1", _RANK, "bool", 0, "whether all nodes of the rank that were not crashed came to the end"),
+    Column("first_node", "i4", _RANK, "node", -1, "the first of the hosted nodes, which are a block; -1: no readable part"),
+    Column("node_count", "i4", _RANK, "node", 0, "how many nodes are hosted; 0: no readable part"),
+    Column("cycles", "i4", _RANK, "cycle", 0, "cycles the rank had written"),
+    Column("host", _TEXT, _RANK, "text", b"", "name of the machine"),
+    Column("wall_s", "f8", _RANK, "s", np.nan, "wall time of the run"),
+    Column("startup_s", "f8", _RANK, "s", np.nan, "wall time of what came before the run"),
+    Column("checkpoint_s", "f8", _RANK, "s", np.nan, "wall time of saving checkpoints"),
+    Column("tail_s", "f8", _RANK, "s", np.nan, "harness time after the last cycle's rows were made"),
+)
+
+
+def fact_column(name: str, values: Sequence[str | int | float | None]) -> Column:
+    """The declaration of a fact about ranks, or one that follows from its values: what facts there are is the world's affair.
+
+    values: by rank, None where a rank does not have it. Whole numbers are counts: what was never counted is 0.
+    """
+    declared = next((column for column in _RANKS if column.name == name), None)
+    if declared is not None:
+        return declared
+    dtype, missing = _fact_type([value for value in values if value is not None])
+    unit = "text" if dtype == _TEXT else "s" if name.endswith("_s") else "1"
+    return Column(name, dtype, _RANK, unit, missing, name.replace("_", " "))
+
+
+def _fact_type(known: Sequence[str | int | float]) -> tuple[str, float | int | bytes]:
+    if any(isinstance(value, str) for value in known):
+        return _TEXT, b""
+    return ("i8", 0) if all(isinstance(value, int) for value in known) else ("f8", np.nan)
+
+
+# What sums it up.
 
 FIGURES = {
     "accuracy_mean": ("1", "mean accuracy over live nodes in the last evaluated cycle"),
@@ -247,19 +272,28 @@ FIGURES = {
 }
 """Figures of merit in their order: unit and meaning. One that does not exist in a run is left out of its file."""
 
+# All of it.
 
-def parts_folder(out: Path) -> Path:
-    """Where the ranks write: OUT.h5.parts beside OUT.h5."""
-    return out.parent / f"{out.name}.parts"
+TABLES: dict[str, tuple[Column, ...]] = {
+    "cycles": _CYCLES,
+    "overlay": _OVERLAY,
+    "groups": (*_scales("report", "member"), *GROUP_COLUMNS, MEMBERS),
+    "faults": (*_scales("fault"), *FAULT_COLUMNS),
+    "partition": _PARTITION,
+    "models": _MODELS,
+    "ranks": _RANKS,
+    "summary": tuple(Column(name, "f8", (), unit, np.nan, doc) for name, (unit, doc) in FIGURES.items()),
+}
+"""Every dataset of a merged file by its group; further facts about ranks are declared by `fact_column`.
+
+What a run does not have is left out: figures of merit, facts about ranks, and `models/parameters` with its dimension.
+"""
 
 
-LOCK_NAME = "lock"
-"""In the folder of the parts: locked by the run that writes them, holds its process and host."""
-
-
-def part_path(out: Path, rank: int) -> Path:
-    """The part file of one rank."""
-    return parts_folder(out) / f"rank-{rank:05d}.h5"
+def column(path: str) -> Column:
+    """The declaration of a dataset, named 'group/name'."""
+    group, _, name = path.partition("/")
+    return next(one for one in TABLES[group] if one.name == name)
 
 
 def fixed(text: str, most: int) -> bytes:

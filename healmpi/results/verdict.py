@@ -6,15 +6,14 @@ accuracy is poor is valid; one that lost a message without an account of it is n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import h5py
 import numpy as np
 
-from healmpi.messages import KINDS
-from healmpi.results.schema import ACCURACY_TARGETS, FIGURES, GROUP_OUTCOMES, MODEL_KINDS, PHASES, RANK_STATES, FigureOfMerit, bounded
-from healmpi.results.writer import strings
+from healmpi.results.files import reason_array
+from healmpi.results.schema import ACCURACY_TARGETS, FIGURES, GROUP_OUTCOMES, PHASES, RANK_STATES, FigureOfMerit, bounded, column
 
 BLOCK_BYTES = 64 * 1024 * 1024
 MOST_NAMED = 5
@@ -26,10 +25,11 @@ def conclude(file: h5py.File) -> None:
     reasons = _reasons(file, survey)
     group = file.create_group("summary")
     group.attrs["verdict"] = "INVALID" if reasons else "VALID"
-    group.attrs["reasons"] = strings(reasons)
+    group.attrs["reasons"] = reason_array(reasons)
     for figure in _figures(file, survey):
-        group[figure.name] = np.float64(figure.value)
-        group[figure.name].attrs.update({"unit": figure.unit, "long_name": FIGURES[figure.name][1]})
+        declared = column(f"summary/{figure.name}")
+        group.create_dataset(declared.name, data=figure.value, dtype=declared.dtype)
+        group[declared.name].attrs.update({"unit": declared.unit, "long_name": declared.doc})
 
 
 def judge(file: h5py.File) -> list[str]:
@@ -47,23 +47,28 @@ def summarise(file: h5py.File) -> list[FigureOfMerit]:
 
 @dataclass(slots=True)
 class _Survey:
-    """Sums over the file. By kind: int64 [K]. seconds: by phase. By cycle: live, hubs, judged (live and evaluated), mean accuracy."""
+    """Sums over the file. By kind of message: int64 [K]. seconds: by phase.
 
-    sent: np.ndarray = field(default_factory=lambda: np.zeros(len(KINDS), np.int64))
-    accepted: np.ndarray = field(default_factory=lambda: np.zeros(len(KINDS), np.int64))
-    dropped: np.ndarray = field(default_factory=lambda: np.zeros(len(KINDS), np.int64))
+    By cycle: live, hubs, judged (live and evaluated), accuracy (mean of these). diverged: a few (what, index of the cycle, node).
+    """
+
+    sent: np.ndarray
+    accepted: np.ndarray
+    dropped: np.ndarray
     bytes_sent: int = 0
     seconds: np.ndarray = field(default_factory=lambda: np.zeros(len(PHASES)))
     live: list[int] = field(default_factory=list)
     hubs: list[int] = field(default_factory=list)
     judged: list[int] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
-    diverged: list[tuple[str, int, int]] = field(default_factory=list)  # what, index of the cycle, node
+    diverged: list[tuple[str, int, int]] = field(default_factory=list)
     diverged_count: int = 0
 
 
 def _survey(file: h5py.File) -> _Survey:
-    survey, group = _Survey(), file["cycles"]
+    group = file["cycles"]
+    sent, accepted, dropped = np.zeros((3, len(group["kind"])), np.int64)
+    survey = _Survey(sent, accepted, dropped)
     for block in _blocks(group):
         survey.sent += group["messages_out"][block].sum(axis=(0, 1), dtype=np.int64)
         survey.accepted += group["messages_in"][block].sum(axis=(0, 1), dtype=np.int64)
@@ -106,7 +111,7 @@ def _survey_learning(survey: _Survey, group: h5py.Group, block: slice) -> None:
 
 def _reasons(file: h5py.File, survey: _Survey) -> list[str]:
     # Of a run that was cut off the parts end in the middle of things: that their sums differ explains nothing.
-    unbalanced = _unbalanced(survey) if file.attrs["complete"] else []
+    unbalanced = _unbalanced(file, survey) if file.attrs["complete"] else []
     found = [*_incomplete(file), *_unfinished(file), *unbalanced, *_contradictions(file), *_diverged(file, survey)]
     return bounded([*found, *(f"audit: {reason}" for reason in file.attrs["audit_reasons"])])
 
@@ -114,8 +119,8 @@ def _reasons(file: h5py.File, survey: _Survey) -> list[str]:
 def _incomplete(file: h5py.File) -> list[str]:
     states, counts = file["ranks/state"][:], file["ranks/node_count"][:]
     found = []
-    for index, text in ((2, "left no part file"), (3, "left a part file that cannot be read")):
-        if (ranks := np.flatnonzero(states == index)).size:
+    for state, text in (("missing", "left no part file"), ("unreadable", "left a part file that cannot be read")):
+        if (ranks := np.flatnonzero(states == RANK_STATES.index(state))).size:
             found.append(f"{_named('rank', ranks)} {text}")
     if (lost := file.attrs["nodes"] - int(counts.sum())) > 0:
         found.append(f"{lost} of {file.attrs['nodes']} nodes are in no part")
@@ -134,20 +139,21 @@ def _unfinished(file: h5py.File) -> list[str]:
     first, count = file["ranks/first_node"][:], file["ranks/node_count"][:]
     for what, ended in (
         ("did not finish", states == RANK_STATES.index("unfinished")),
-        ("reported survivors that did not finish", (states == 0) & ~survived),
+        ("reported survivors that did not finish", (states == RANK_STATES.index("finished")) & ~survived),
     ):
-        ranks = [rank for rank in np.flatnonzero(ended) if last[first[rank] : first[rank] + count[rank]].any()]
+        ranks = [rank for rank in np.flatnonzero(ended).tolist() if last[first[rank] : first[rank] + count[rank]].any()]
         if ranks:
             found.append(f"{_named('rank', ranks)} {what} and had live nodes")
     return found
 
 
-def _unbalanced(survey: _Survey) -> list[str]:
+def _unbalanced(file: h5py.File, survey: _Survey) -> list[str]:
     lost = survey.sent - survey.accepted - survey.dropped
+    names = [name.decode() for name in file["cycles/kind"][:].tolist()]
     found = []
     for kind in np.flatnonzero(lost):
         sums = f"{survey.sent[kind]} sent, {survey.accepted[kind]} accepted, {survey.dropped[kind]} dropped"
-        found.append(f"{KINDS[kind]} messages: {sums}, {abs(lost[kind])} {'unaccounted for' if lost[kind] > 0 else 'too many'}")
+        found.append(f"{names[kind]} messages: {sums}, {abs(lost[kind])} {'unaccounted for' if lost[kind] > 0 else 'too many'}")
     return found
 
 
@@ -174,7 +180,7 @@ def _diverged(file: h5py.File, survey: _Survey) -> list[str]:
     return [f"{survey.diverged_count} losses of live nodes are not finite, the first is {what} of node {node} in cycle {cycles[row]}"]
 
 
-def _named(word: str, numbers) -> str:
+def _named(word: str, numbers: Sequence[int] | np.ndarray) -> str:
     return f"{word}{'' if len(numbers) == 1 else 's'} {_list([int(number) for number in numbers])}"
 
 
@@ -215,7 +221,7 @@ def _work(file: h5py.File, survey: _Survey) -> dict[str, float]:
     cycles = file["cycles/cycle"][:]
     if not len(cycles):
         return {}
-    found = {"live_nodes": survey.live[-1], "hubs": survey.hubs[-1]}
+    found: dict[str, float] = {"live_nodes": survey.live[-1], "hubs": survey.hubs[-1]}
     walls = file["ranks/wall_s"][:] if "wall_s" in file["ranks"] else np.array([])
     wall_s = float(np.nanmax(walls)) if np.isfinite(walls).any() else 0.0
     if wall_s > 0:
@@ -224,10 +230,13 @@ def _work(file: h5py.File, survey: _Survey) -> dict[str, float]:
     total = sum(seconds.values()) - seconds["evaluation"]
     if total > 0:
         found |= {f"{phase}_share": seconds[phase] / total for phase in PHASES if phase != "evaluation"}
-    models = sum(int(survey.sent[KINDS.index(kind)]) for kind in MODEL_KINDS)
     found |= {"messages_per_cycle": int(survey.sent.sum()) / len(cycles), "bytes_per_cycle": survey.bytes_sent / len(cycles)}
     learning = int((cycles >= 1).sum())
-    return found | ({"model_messages_per_cycle": models / learning} if learning else {})
+    # Files of before version 1.2 do not say which kinds carry a model.
+    if learning and "carries_model" in file["cycles"]:
+        models = int(survey.sent[file["cycles/carries_model"][:] != 0].sum())
+        found["model_messages_per_cycle"] = models / learning
+    return found
 
 
 def _groups(file: h5py.File) -> dict[str, float]:

@@ -9,49 +9,49 @@ HDF5's own structures alone, and the dataset `committed` says how many rows coun
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from healmpi.messages import KINDS
-from healmpi.results.files import close_trimmed, open_file, reserve
+from healmpi.messages import Kind
+from healmpi.results.files import close_trimmed, open_file, reason_array, reserve, text_array
+from healmpi.results.rows import CycleRows, FaultRow, GroupRow
 from healmpi.results.schema import (
+    COMMITTED,
     CYCLE_COLUMNS,
+    DIGEST_BYTES,
     FAULT_COLUMNS,
     GROUP_COLUMNS,
     PART_SCHEMA,
     PHASES,
     SCHEMA_VERSION,
+    TABLES,
     Column,
-    CycleRows,
-    FaultRow,
-    GroupRow,
-    bounded,
+    column,
     fixed,
 )
 
-__all__ = ["COMMITTED", "CycleRows", "FaultRow", "GroupRow", "PartWriter"]
+__all__ = ["CycleRows", "FaultRow", "GroupRow", "PartWriter"]
 
-COMMITTED = ("cycles", "views", "groups", "members", "faults")
-"""What the entries of the dataset `committed` count."""
-
-_COUNTED = {
-    **{f"cycles/{name}": "cycles" for name in ("cycle", "ticks", *(column.name for column in CYCLE_COLUMNS))},
-    **{f"overlay/{name}": "views" for name in ("cycle", "views")},
-    **{f"groups/{column.name}": "groups" for column in GROUP_COLUMNS},
-    "groups/members": "members",
-    **{f"faults/{column.name}": "faults" for column in FAULT_COLUMNS},
-}
-"""Which entry of `committed` counts a table's rows."""
+_GROWING = {f"{group}/{one.name}": one for group, columns in TABLES.items() for one in columns if one.in_parts in COMMITTED}
 
 CHUNK_BYTES = 32 * 1024
 LONGEST_CHUNK_ROWS = 1024
 
+Partition = tuple[Sequence[np.ndarray], np.ndarray]
+"""Per hosted node its sample indices; int [nodes, classes], how many samples of each label it holds."""
+
 
 class PartWriter:
     """Owns one rank's part file, from the first row to `close`."""
+
+    _rows: list[CycleRows]
+    _groups: list[GroupRow]
+    _faults: list[FaultRow]
+    _last_cycle: int | None
+    _tables: dict[str, h5py.Dataset]
 
     def __init__(
         self,
@@ -64,42 +64,36 @@ class PartWriter:
         config_json: str,
         config_toml: str,
         config_hash: str,
+        title: str,
+        scenario: str,
+        kinds: Sequence[Kind],
         view_size: int,
         hub_count: int,
         flush_every: int,
         provenance: Mapping[str, str | int | float],
-        partition: tuple[Sequence[np.ndarray], np.ndarray] | None = None,
+        partition: Partition | None = None,
         run_id: str = "",
     ):
         """Create the file, write all that is known before the first cycle and flush it.
 
-        nodes: the hosted ids, a block in ascending order. partition: per hosted node its sample indices, and int
-        [nodes, classes], how many samples of each label it holds. run_id: one for all parts of a run.
+        nodes: the hosted ids, a block in ascending order. title: what the run is called. scenario: its faults in a sentence. kinds:
+        of the run's messages, in the order of the last axis of CycleRows. run_id: one for all parts of a run.
         Raises ValueError for other nodes, FileExistsError when the part is there already, OSError when it cannot be written.
         """
         if list(nodes) != list(range(nodes[0], nodes[0] + len(nodes))):
             raise ValueError(f"a rank hosts a block of nodes in ascending order, not {list(nodes)}")
-        self._path, self._count, self._flush_every = path, len(nodes), flush_every
-        self._rows: list[CycleRows] = []
-        self._groups: list[GroupRow] = []
-        self._faults: list[FaultRow] = []
-        self._done = dict.fromkeys(COMMITTED, 0)
-        self._last_cycle: int | None = None
         path.parent.mkdir(exist_ok=True)
-        self._file = open_file(path, "x")
-        try:
-            self._reserve(4 * len(config_json + config_toml) + _partition_bytes(partition))
-        except OSError:
-            self._file.close()
-            path.unlink()
-            raise
+        self._begin(path, "x", len(nodes), flush_every)
+        self._reserve_start(4 * len(config_json + config_toml) + _partition_bytes(partition))
         attrs = {"rank": rank, "ranks": ranks, "first_node": nodes[0], "node_count": len(nodes), "total_nodes": total_nodes,
-                 "view_size": view_size, "hub_count": hub_count, "config_hash": config_hash, "run_id": run_id}  # fmt: skip
+                 "view_size": view_size, "hub_count": hub_count, "config_hash": config_hash, "run_id": run_id,
+                 "title": title, "scenario": scenario, "kinds": text_array([kind.name for kind in kinds]),
+                 "kinds_carrying_models": text_array([kind.name for kind in kinds if kind.carries_model])}  # fmt: skip
         self._file.attrs.update({"schema": PART_SCHEMA, "schema_version": SCHEMA_VERSION} | attrs)
         self._file.create_group("config").attrs.update({"json": config_json, "toml": config_toml})
         self._file.create_group("provenance").attrs.update(provenance)
         self._write_partition(partition)
-        self._create_tables(view_size)
+        self._create_tables({"node": len(nodes), "phase": len(PHASES), "kind": len(kinds), "slot": view_size})
         self._file.flush()
 
     @classmethod
@@ -109,18 +103,16 @@ class PartWriter:
         Raises OSError.
         """
         writer = cls.__new__(cls)
-        writer._path, writer._count, writer._flush_every = path, len(nodes), flush_every
-        writer._rows, writer._groups, writer._faults = [], [], []
+        writer._begin(path, "r+", len(nodes), flush_every)
         writer._done, writer._last_cycle = dict(done), last_cycle
-        writer._file = open_file(path, "r+")
         # Killed after its end and before the merging: it comes to its end again.
-        for name in ("sha256", "models", "facts"):
+        for name in ("models", "facts"):
             if name in writer._file:
                 del writer._file[name]
         for name in ("finished", "audit", "audited", "survivors_finished"):
             if name in writer._file.attrs:
                 del writer._file.attrs[name]
-        writer._tables = {name: writer._file[name] for name in _COUNTED}
+        writer._keep_tables_open()
         writer._write_counts()
         return writer
 
@@ -148,7 +140,7 @@ class PartWriter:
         for name, block in blocks.items():
             self._put(name, block)
         self._commit()
-        self._rows, self._groups, self._faults = [], [], []
+        self._forget()
 
     def finish(
         self,
@@ -168,12 +160,12 @@ class PartWriter:
         self.flush()
         digests = model_digests or [""] * self._count
         assert len(digests) == self._count, f"{len(digests)} digests of {self._count} models"
-        self._reserve(64 * self._count + (0 if models is None else 4 * models.size))
-        self._file["sha256"] = np.array([digest.encode() for digest in digests], "S64")
+        self._reserve(DIGEST_BYTES * self._count + (0 if models is None else 4 * models.size))
+        self._store("models/sha256", [digest.encode() for digest in digests])
         if models is not None:
-            self._file["models"] = np.asarray(models, np.float32)
+            self._store("models/parameters", models)
         self._file.create_group("facts").attrs.update(rank_facts)
-        self._file.attrs["audit"] = strings(audit)
+        self._file.attrs["audit"] = reason_array(audit)
         self._file.attrs.update({"audited": int(audited), "survivors_finished": int(survivors_finished)})
         self._file.flush()
         self._file.attrs["finished"] = 1
@@ -188,63 +180,76 @@ class PartWriter:
         finally:
             close_trimmed(self._file, self._path)
 
+    # The start of the file.
+
+    def _begin(self, path: Path, mode: str, count: int, flush_every: int) -> None:
+        self._path, self._count, self._flush_every = path, count, flush_every
+        self._done = dict.fromkeys(COMMITTED, 0)
+        self._last_cycle = None
+        self._forget()
+        self._file = open_file(path, mode)
+
+    def _forget(self) -> None:
+        self._rows, self._groups, self._faults = [], [], []
+
+    def _reserve_start(self, growth_bytes: int) -> None:
+        try:
+            self._reserve(growth_bytes)
+        except OSError:
+            self._file.close()
+            self._path.unlink()
+            raise
+
     def _reserve(self, growth_bytes: int) -> None:
         try:
             reserve(self._file, growth_bytes)
         except OSError as error:
-            self._rows, self._groups, self._faults = [], [], []  # lost: there is no room for them
+            self._forget()  # there is no room for what was buffered
             text = f"{error.strerror}; what was flushed before is kept, `healmpi merge` makes a file of it"
             raise OSError(error.errno, text, str(self._path)) from None
 
-    # The start of the file.
-
-    def _write_partition(self, partition: tuple[Sequence[np.ndarray], np.ndarray] | None) -> None:
+    def _write_partition(self, partition: Partition | None) -> None:
         if partition is None:
             return
         indices, label_counts = partition
         assert len(indices) == len(label_counts) == self._count
-        group = self._file.create_group("partition")
-        group["node_sizes"] = np.array([len(one) for one in indices], np.int64)
-        group["sample_indices"] = np.concatenate([np.asarray(one, np.int64) for one in indices])
-        group["label_counts"] = np.asarray(label_counts, np.int64)
+        self._store("partition/node_offsets", np.cumsum([0, *(len(one) for one in indices)]))
+        self._store("partition/sample_indices", np.concatenate(indices))
+        self._store("partition/label_counts", label_counts)
 
-    def _create_tables(self, view_size: int) -> None:
-        widths = {"node": self._count, "phase": len(PHASES), "kind": len(KINDS)}
-        for group, columns in (("cycles", CYCLE_COLUMNS), ("groups", GROUP_COLUMNS), ("faults", FAULT_COLUMNS)):
-            for column in columns:
-                self._create(f"{group}/{column.name}", tuple(widths[dim] for dim in column.dims[1:]), column.dtype)
-        for name in ("cycles/cycle", "cycles/ticks", "overlay/cycle", "groups/members"):
-            self._create(name, (), "i4")
-        self._create("overlay/views", (self._count, view_size), "i4")
+    def _store(self, name: str, values: np.ndarray | Sequence[bytes]) -> None:
+        self._file[name] = np.asarray(values, column(name).dtype)
+
+    def _create_tables(self, widths: Mapping[str, int]) -> None:
+        for name, one in _GROWING.items():
+            # Dimensions that have no width yet are left out: lists of members are laid end to end.
+            row = tuple(widths[dim] for dim in one.dims[1:] if dim in widths)
+            row_bytes = max(1, int(np.prod(row)) * np.dtype(one.dtype).itemsize)
+            rows = max(1, min(LONGEST_CHUNK_ROWS, CHUNK_BYTES // row_bytes))
+            self._file.create_dataset(name, (0, *row), one.dtype, maxshape=(None, *row), chunks=(rows, *row))
         self._file["committed"] = np.zeros(len(COMMITTED), np.int64)
-        # Kept open: looking a dataset up costs as much as writing it.
-        self._tables = {name: self._file[name] for name in _COUNTED}
+        self._keep_tables_open()
 
-    def _create(self, name: str, row: tuple[int, ...], dtype: str) -> None:
-        row_bytes = max(1, int(np.prod(row)) * np.dtype(dtype).itemsize)
-        rows = max(1, min(LONGEST_CHUNK_ROWS, CHUNK_BYTES // row_bytes))
-        self._file.create_dataset(name, (0, *row), dtype, maxshape=(None, *row), chunks=(rows, *row))
+    def _keep_tables_open(self) -> None:
+        # Looking a dataset up costs as much as writing it.
+        self._tables = {name: self._file[name] for name in _GROWING}
 
     # A block of cycles: what is added to which table.
 
     def _cycle_blocks(self) -> dict[str, np.ndarray]:
         rows = self._rows
         blocks = {f"cycles/{name}": np.array([getattr(one, name) for one in rows]) for name in ("cycle", "ticks")}
-        return blocks | {f"cycles/{column.name}": np.stack([getattr(one, column.name) for one in rows]) for column in CYCLE_COLUMNS}
+        return blocks | {f"cycles/{one.name}": np.stack([getattr(row, one.name) for row in rows]) for one in CYCLE_COLUMNS}
 
     def _view_blocks(self) -> dict[str, np.ndarray]:
-        rows = [one for one in self._rows if one.views is not None]
-        if not rows:
-            return {}
-        return {"overlay/cycle": np.array([one.cycle for one in rows]), "overlay/views": np.stack([one.views for one in rows])}
+        views = {one.cycle: one.views for one in self._rows if one.views is not None}
+        return {"overlay/cycle": np.array(list(views)), "overlay/views": np.stack(list(views.values()))} if views else {}
 
     def _group_blocks(self) -> dict[str, np.ndarray]:
         if not self._groups:
             return {}
-        blocks = _column_blocks("groups", [column for column in GROUP_COLUMNS if column.name != "size"], self._groups)
-        blocks["groups/size"] = np.array([len(one.members) for one in self._groups])
-        blocks["groups/members"] = np.array([node for one in self._groups for node in one.members], np.int32)
-        return blocks
+        members = np.array([node for one in self._groups for node in one.members], np.int32)
+        return _column_blocks("groups", GROUP_COLUMNS, self._groups) | {"groups/members": members}
 
     def _fault_blocks(self) -> dict[str, np.ndarray]:
         return _column_blocks("faults", FAULT_COLUMNS, self._faults) if self._faults else {}
@@ -252,11 +257,11 @@ class PartWriter:
     def _growth_bytes(self, name: str, rows: int) -> int:
         table = self._tables[name]
         chunk = table.chunks[0]
-        chunks = -(-(self._done[_COUNTED[name]] + rows) // chunk) - table.shape[0] // chunk
+        chunks = -(-(self._done[_GROWING[name].in_parts] + rows) // chunk) - table.shape[0] // chunk
         return max(0, chunks) * int(np.prod(table.chunks)) * table.dtype.itemsize
 
     def _put(self, name: str, block: np.ndarray) -> None:
-        table, start = self._tables[name], self._done[_COUNTED[name]]
+        table, start = self._tables[name], self._done[_GROWING[name].in_parts]
         # HDF5 would stretch a block of another shape, and clip a number that is too large.
         assert block.shape[1:] == table.shape[1:], f"{name}: rows of shape {block.shape[1:]} instead of {table.shape[1:]}"
         if table.dtype == np.int32 and block.dtype == np.int64:
@@ -268,7 +273,7 @@ class PartWriter:
 
     def _commit(self) -> None:
         written = (len(self._rows), sum(one.views is not None for one in self._rows), len(self._groups))
-        members = sum(len(one.members) for one in self._groups)
+        members = sum(one.size for one in self._groups)
         for name, count in zip(COMMITTED, (*written, members, len(self._faults)), strict=True):
             self._done[name] += count
         self._write_counts()
@@ -279,20 +284,15 @@ class PartWriter:
         self._file.flush()
 
 
-def _column_blocks(group: str, columns: Sequence[Column], rows: Sequence) -> dict[str, np.ndarray]:
+def _column_blocks(group: str, columns: Iterable[Column], rows: Sequence[GroupRow] | Sequence[FaultRow]) -> dict[str, np.ndarray]:
     blocks = {}
-    for column in columns:
-        values = [getattr(one, column.name) for one in rows]
-        if column.dtype.startswith("S"):
-            values = [fixed(value, int(column.dtype[1:])) for value in values]
-        blocks[f"{group}/{column.name}"] = np.array(values)
+    for one in columns:
+        values = [getattr(row, one.name) for row in rows]
+        if one.dtype.startswith("S"):
+            values = [fixed(value, int(one.dtype[1:])) for value in values]
+        blocks[f"{group}/{one.name}"] = np.array(values)
     return blocks
 
 
-def _partition_bytes(partition: tuple[Sequence[np.ndarray], np.ndarray] | None) -> int:
+def _partition_bytes(partition: Partition | None) -> int:
     return 0 if partition is None else 8 * (sum(len(one) for one in partition[0]) + len(partition[0]) + partition[1].size)
-
-
-def strings(texts: Sequence[str]) -> np.ndarray:
-    """Texts as an attribute holds them: an array of strings, bounded."""
-    return np.array(bounded(texts), dtype=h5py.string_dtype())

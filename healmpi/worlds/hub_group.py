@@ -4,9 +4,10 @@
 group was agreed on by point-to-point messages before (algorithms/central.py) and a rank keeps its nodes' promises even when
 they have fallen silent. The average is bandwidth-optimal and its order is fixed: every rank gets one slice of all
 members' vectors (Ialltoallv), adds it up in node order, and the averaged slices are gathered (Iallgatherv). That moves
-2 (r - 1) / r of a vector in and out of each of r ranks, as a ring allreduce does, and gives the same bits on any layout.
+2 (r - 1) / r of a vector in and out of each of r ranks, as a ring allreduce does, and gives the same bits on any layout. Where an
+averaging rule looks at whole vectors, all ranks get all of them in the first step, and there is no second.
 
-The rule that surprises: a communicator with an unfinished collective must never be freed (Open MPI crashes). An
+A communicator with an unfinished collective must never be freed (Open MPI crashes). An
 abandoned one goes to the graveyard together with its buffers and is freed only when its last request has completed.
 """
 
@@ -19,7 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from mpi4py import MPI
 
-from healmpi.algorithms.averaging import mean_in_order
+from healmpi.algorithms.averaging import Average
 from healmpi.worlds.reductions import Reduction, Stage
 from healmpi.worlds.world import Facts
 
@@ -32,15 +33,19 @@ _NEVER_FREED: list = []
 
 
 @dataclass(slots=True)
-class _Exchange:
-    """The collectives of one reduction and all buffers they use. bounds: slice limits, one more than ranks."""
+class _Collectives:
+    """The collectives of one reduction and all buffers they use.
+
+    comm: None where one rank hosts all members. slices: which part of the vectors each rank averages, (from, to).
+    """
 
     comm: MPI.Intracomm | None
-    bounds: list[int]
+    size: int
+    slices: list[tuple[int, int]]
     requests: list[MPI.Request] = field(default_factory=list)
     buffers: list[np.ndarray] = field(default_factory=list)
     received: np.ndarray | None = None
-    mean: np.ndarray | None = None
+    result: np.ndarray | None = None
 
 
 @dataclass(slots=True)
@@ -50,14 +55,14 @@ class _Communicator:
 
 
 class HubGroupBackend:
-    """Owns every hub communicator of this rank. comm: the parent, for nothing else than making groups."""
+    """Owns every hub communicator of this rank. comm: the parent, for nothing else than making groups. average: how hubs average."""
 
-    def __init__(self, comm: MPI.Intracomm, facts: Facts):
-        self._parent, self._facts = comm, facts
+    def __init__(self, comm: MPI.Intracomm, facts: Facts, average: Average):
+        self._parent, self._facts, self._average = comm, facts, average
         self._parent_group = comm.Get_group()
         self._rank = comm.Get_rank()
         self._communicators: dict[int, _Communicator] = {}
-        self._graveyard: list[_Exchange] = []
+        self._graveyard: list[_Collectives] = []
         self._cycles = 0
         self.resumed = False  # from a checkpoint: groups live on, their communicators do not
 
@@ -66,8 +71,9 @@ class HubGroupBackend:
     def prepare(self, reduction: Reduction, size: int) -> None:
         ranks = len(reduction.ranks)
         bounds = [index * size // ranks for index in range(ranks + 1)]
+        slices = list(itertools.pairwise(bounds)) if self._average.elementwise else [(0, size)] * ranks
         comm = self._communicator(reduction) if ranks > 1 else None
-        reduction.handle = _Exchange(comm, bounds)
+        reduction.handle = _Collectives(comm, size, slices)
 
     def _communicator(self, reduction: Reduction) -> MPI.Intracomm:
         known = self._communicators.get(reduction.epoch)
@@ -89,33 +95,37 @@ class HubGroupBackend:
             self._start_scatter(reduction, [reduction.vectors[member] for member in reduction.hosted])
 
     def gather(self, reduction: Reduction) -> None:
-        exchange: _Exchange = reduction.handle
+        exchange: _Collectives = reduction.handle
         if exchange.comm is None:
-            exchange.mean = mean_in_order([reduction.vectors[member] for member in reduction.members], reduction.weights)
+            exchange.result = self._average([reduction.vectors[member] for member in reduction.members], reduction.weights)
             return
+        assert exchange.received is not None
         exchange.requests.pop().Wait()  # it ends: every rank of the group has started its part
         rows = exchange.received.reshape(len(reduction.members), -1)
-        self._start_gather(reduction, mean_in_order(list(rows), reduction.weights))
+        averaged = self._average(list(rows), reduction.weights)
+        if self._average.elementwise:
+            self._start_gather(reduction, averaged)
+        else:
+            exchange.result = averaged
 
     def result(self, reduction: Reduction) -> np.ndarray | None:
-        exchange: _Exchange = reduction.handle
-        if exchange.comm is not None:
+        exchange: _Collectives = reduction.handle
+        if exchange.requests:
             exchange.requests.pop().Wait()  # it ends: every rank of the group has started its part
-        if exchange.mean is None or sum(reduction.weights) == 0:
+        if exchange.result is None or sum(reduction.weights) == 0:
             return None
-        exchange.mean.flags.writeable = False
-        return exchange.mean
+        exchange.result.flags.writeable = False
+        return exchange.result
 
     def abandon(self, reduction: Reduction) -> None:
-        exchange: _Exchange = reduction.handle
+        exchange: _Collectives = reduction.handle
         self._facts.add("reductions_abandoned")
         if exchange.comm is None:
             return
         # The others have started this collective and would never see it complete: take part, with nothing.
         if not reduction.complete and reduction.stage is Stage.SCATTER:
-            size = exchange.bounds[-1]
-            self._start_scatter(reduction, [np.zeros(size, np.float32)] * len(reduction.hosted))
-        elif not reduction.complete:
+            self._start_scatter(reduction, [np.zeros(exchange.size, np.float32)] * len(reduction.hosted))
+        elif not reduction.complete and self._average.elementwise:
             self._start_gather(reduction, None)
         del self._communicators[reduction.epoch]
         self._graveyard.append(exchange)
@@ -146,15 +156,20 @@ class HubGroupBackend:
     # The collectives.
 
     def _start_scatter(self, reduction: Reduction, vectors: list[np.ndarray]) -> None:
-        exchange: _Exchange = reduction.handle
-        bounds = exchange.bounds
-        lengths = [high - low for low, high in itertools.pairwise(bounds)]
+        exchange: _Collectives = reduction.handle
+        assert exchange.comm is not None
+        lengths = [high - low for low, high in exchange.slices]
         hosted = len(reduction.hosted)
-        if hosted == 1:
-            send, send_counts = vectors[0], lengths
+        send_counts = [hosted * length for length in lengths]
+        if not self._average.elementwise:
+            # All ranks get the same.
+            send = vectors[0] if hosted == 1 else np.concatenate(vectors)
+            offsets = [0] * len(lengths)
+        elif hosted == 1:
+            send, offsets = vectors[0], _offsets(send_counts)
         else:
-            send = np.concatenate([vector[low:high] for low, high in itertools.pairwise(bounds) for vector in vectors])
-            send_counts = [hosted * length for length in lengths]
+            send = np.concatenate([vector[low:high] for low, high in exchange.slices for vector in vectors])
+            offsets = _offsets(send_counts)
 
         # A rank hosts a block of consecutive ids, so that what comes from ascending ranks is in ascending node order.
         own = lengths[reduction.ranks.index(self._rank)]
@@ -163,21 +178,21 @@ class HubGroupBackend:
         exchange.buffers += [send, exchange.received]
         exchange.requests.append(
             exchange.comm.Ialltoallv(
-                [send, (send_counts, _offsets(send_counts)), MPI.FLOAT],
+                [send, (send_counts, offsets), MPI.FLOAT],
                 [exchange.received, (receive_counts, _offsets(receive_counts)), MPI.FLOAT],
             )
         )
 
     def _start_gather(self, reduction: Reduction, part: np.ndarray | None) -> None:
-        exchange: _Exchange = reduction.handle
-        bounds = exchange.bounds
-        lengths = [high - low for low, high in itertools.pairwise(bounds)]
+        exchange: _Collectives = reduction.handle
+        assert exchange.comm is not None
+        lengths = [high - low for low, high in exchange.slices]
         if part is None:
             part = np.zeros(lengths[reduction.ranks.index(self._rank)], np.float32)
-        exchange.mean = np.empty(bounds[-1], np.float32)
-        exchange.buffers += [part, exchange.mean]
+        exchange.result = np.empty(exchange.size, np.float32)
+        exchange.buffers += [part, exchange.result]
         exchange.requests.append(
-            exchange.comm.Iallgatherv([part, len(part), MPI.FLOAT], [exchange.mean, (lengths, bounds[:-1]), MPI.FLOAT])
+            exchange.comm.Iallgatherv([part, len(part), MPI.FLOAT], [exchange.result, (lengths, _offsets(lengths)), MPI.FLOAT])
         )
 
     # The graveyard.
@@ -185,6 +200,7 @@ class HubGroupBackend:
     def _reap(self) -> None:
         resting = [exchange for exchange in self._graveyard if MPI.Request.Testall(exchange.requests)]
         for exchange in resting:
+            assert exchange.comm is not None
             self._free(exchange.comm)
             self._graveyard.remove(exchange)
 

@@ -5,21 +5,25 @@ It is the reference for the other world: the same configuration and seed give th
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 import numpy as np
 
-from healmpi.algorithms.averaging import mean_in_order
+from healmpi.algorithms.averaging import Average
 from healmpi.messages import Message
+from healmpi.node import Action, EnterGroup
+from healmpi.worlds.clock import Lockstep
+from healmpi.worlds.mailbox import Mailbox
 from healmpi.worlds.reductions import Reduction, Reductions
-from healmpi.worlds.world import FAILED, Closed, Facts, Seconds, by_source
+from healmpi.worlds.world import FAILED, Closed, Facts, Seconds
 
 
 class LocalBackend:
-    """All members live here: the reduction is a sum in node order."""
+    """All members live here: the reduction is an average in node order."""
 
-    def __init__(self, facts: Facts):
-        self._facts = facts
+    def __init__(self, facts: Facts, average: Average):
+        self._facts, self._average = facts, average
 
     def prepare(self, reduction: Reduction, size: int) -> None:
         self._facts.add("communicators_reused" if reduction.reused else "communicators_created")
@@ -31,7 +35,7 @@ class LocalBackend:
         pass
 
     def result(self, reduction: Reduction) -> np.ndarray | None:
-        return mean_in_order([reduction.vectors[member] for member in reduction.members], reduction.weights)
+        return self._average([reduction.vectors[member] for member in reduction.members], reduction.weights)
 
     def abandon(self, reduction: Reduction) -> None:
         self._facts.add("reductions_abandoned")
@@ -41,41 +45,64 @@ class LocalBackend:
 
 
 class LocalWorld:
-    """One process that hosts all nodes. size: floats in a model."""
+    """One process that hosts all nodes. model_size: floats in a model. average: how hubs average."""
 
-    def __init__(self, model_size: int):
+    def __init__(self, nodes: int, model_size: int, average: Average):
         self.rank, self.size = 0, 1
+        self.live: Set[int] = frozenset(range(nodes))
+        self.silent: Set[int] = frozenset()
         self.seconds, self.facts = Seconds(), Facts()
-        self.reductions = Reductions(0, model_size, lambda node: 0, LocalBackend(self.facts))
+        self.reductions = Reductions(0, model_size, lambda node: 0, LocalBackend(self.facts, average))
+        self._clock = Lockstep()
+        self._mailbox = Mailbox()
         self._inbox: dict[int, list[Message]] = {}
 
-    def send(self, message: Message) -> None:
-        target = message[2]
-        if target in self._inbox:
-            self._inbox[target].append(message)
-        else:
-            self._inbox[target] = [message]
+    def survivors(self) -> list[int]:
+        return sorted(self.live)
+
+    def act(self, node: int, tick: int, actions: list[Action]) -> list[Action]:
+        due, put, rest = self._clock.due(tick), self._mailbox.put, []
+        for action in actions:
+            if type(action) is Message:
+                put(due, action)
+            elif type(action) is EnterGroup:
+                self.reductions.enter(node, action)
+            else:
+                rest.append(action)
+        return rest
+
+    def deliver(self, node: int) -> list[Message]:
+        return self._inbox.pop(node, [])
 
     def close(self, tick: int, wake: int) -> Closed:
         self.reductions.begin_close()
-        under_way = bool(self._inbox) or self.reductions.busy()
-        following = tick + 1 if under_way and wake != FAILED else wake
+        earliest = tick + 1 if self.reductions.busy() else self._mailbox.earliest()
+        following = FAILED if wake == FAILED else min(wake, earliest)
         outcomes = self.reductions.end_close(following, ())
-        inbox = {target: by_source(messages) for target, messages in self._inbox.items()}
-        self._inbox = {}
-        return Closed(following, inbox, outcomes)
+        self._inbox = self._mailbox.take(following)
+        return Closed(following, outcomes, self._inbox.keys())
 
-    def meet(self, word: int = 0) -> int:
-        return word
+    def end_cycle(self) -> None:
+        assert not self._inbox, f"messages were not fetched: {sorted(self._inbox)}"
+        self.reductions.end_cycle()
 
-    def resume(self, counts: dict[str, int]) -> None:
-        self.facts.counts.update(counts)
+    def allreduce(self, decision: int = 0) -> int:
+        return decision
 
     def gather(self, value: Any) -> list[Any]:
         return [value]
 
-    def share(self, value: Any) -> list[Any]:
+    def allgather(self, value: Any) -> list[Any]:
         return [value]
+
+    def state(self) -> Any:
+        return self.facts.counts
+
+    def resume(self, state: Any) -> None:
+        self.facts.counts.update(state)
+
+    def give_up(self) -> None:
+        self.reductions.give_up()
 
     def finish(self) -> None:
         pass

@@ -6,15 +6,14 @@ own messages have been received. Only the last message to a rank in a tick is se
 between two ranks, so when it has been matched, all before it have. The reduction carries the next tick.
 
 The harness has communicators of its own: one for the consensus and the gathering of results, one for making hub groups.
-The rule that surprises: a waiting rank yields its core and soon sleeps. With more ranks than cores a rank that spins
-takes the core from those that train.
+A waiting rank yields its core and soon sleeps: with more ranks than cores a rank that spins takes the core from those that train.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 import mpi4py
@@ -28,11 +27,15 @@ os.environ.setdefault("MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT", "1")
 
 from mpi4py import MPI  # noqa: E402
 
+from healmpi.algorithms.averaging import Average  # noqa: E402
 from healmpi.messages import Message  # noqa: E402
+from healmpi.node import NEVER, Action, EnterGroup  # noqa: E402
+from healmpi.worlds.clock import Lockstep  # noqa: E402
 from healmpi.worlds.hub_group import HubGroupBackend  # noqa: E402
+from healmpi.worlds.mailbox import Mailbox  # noqa: E402
 from healmpi.worlds.reductions import Notice, Reductions  # noqa: E402
 from healmpi.worlds.wire import decode, encode, header  # noqa: E402
-from healmpi.worlds.world import FAILED, Closed, Facts, Seconds, StepTimeout, blocks, by_source  # noqa: E402
+from healmpi.worlds.world import FAILED, Closed, Facts, Seconds, StepTimeout, blocks  # noqa: E402
 
 NOTICE = 255
 """Kind of the harness's own message in a step: a rank's notice on a reduction. Never counted as protocol traffic."""
@@ -44,7 +47,7 @@ SMALL_BYTES = 4096
 
 NAP_S, LONGEST_NAP_S = 20e-6, 1e-3
 
-LONGEST_MEETING_S = 3600.0
+LONGEST_WAIT_S = 3600.0
 """Longest wait outside of the run's steps: for a rank that loads data, or for rank 0 that merges."""
 
 
@@ -55,53 +58,74 @@ LARGEST_IN_PLACE = 2**20
 
 
 class MpiWorld:
-    """This rank's access to the others. model_size: floats in a model. timeout_s: longest wait for a step to close."""
+    """This rank's access to the others.
 
-    def __init__(self, nodes: int, model_size: int, timeout_s: float):
+    model_size: floats in a model. average: how hubs average. timeout_s: longest wait for a step to close.
+    """
+
+    def __init__(self, nodes: int, model_size: int, average: Average, timeout_s: float):
         self._protocol, self._harness, groups = (MPI.COMM_WORLD.Dup() for _ in range(3))
         self._groups_parent = groups
         self.rank, self.size = self._protocol.Get_rank(), self._protocol.Get_size()
+        self.live: Set[int] = frozenset(range(nodes))
+        self.silent: Set[int] = frozenset()
         self.seconds, self.facts = Seconds(), Facts()
         self._rank_of = [rank for rank, block in enumerate(blocks(nodes, self.size)) for _ in block]
-        self._backend = HubGroupBackend(groups, self.facts)
+        self._backend = HubGroupBackend(groups, self.facts, average)
         self.reductions = Reductions(self.rank, model_size, self._rank_of.__getitem__, self._backend)
         self._timeout_s = timeout_s
         self._shared = _cores_are_shared()
         self._step = 0
+        self._clock = Lockstep()
+        self._mailbox = Mailbox()
         self._inbox: dict[int, list[Message]] = {}
         self._notices: list[Notice] = []
-        self._held: dict[int, Message] = {}  # rank -> the last message for it in this tick, not yet sent
+        self._held: dict[int, tuple[int, Message]] = {}  # rank -> the last message for it in this tick, not yet sent, and its due time
         self._kept: list[Any] = []  # what the messages of this tick are sent from
         self._sent: list[MPI.Request] = []
-        self._sent_any = False
+        self._earliest_sent = NEVER  # when the first of what was sent to other ranks in this tick is due
+        self._proposal, self._earliest = np.empty(1, np.int64), np.empty(1, np.int64)  # of the consensus, one at a time
+
+    def survivors(self) -> list[int]:
+        return sorted(self.live)
 
     # Sending.
 
-    def send(self, message: Message) -> None:
-        rank = self._rank_of[message[2]]
-        self._sent_any = True
-        if rank == self.rank:
-            self._inbox.setdefault(message[2], []).append(message)
-        else:
-            self._post(rank, message)
+    def act(self, node: int, tick: int, actions: list[Action]) -> list[Action]:
+        due, rest = self._clock.due(tick), []
+        for action in actions:
+            if type(action) is Message:
+                rank = self._rank_of[action[2]]
+                if rank == self.rank:
+                    self._mailbox.put(due, action)
+                else:
+                    if due < self._earliest_sent:
+                        self._earliest_sent = due
+                    self._post(rank, due, action)
+            elif type(action) is EnterGroup:
+                self.reductions.enter(node, action)
+            else:
+                rest.append(action)
+        return rest
 
-    def _post(self, rank: int, message: Message) -> None:
+    def _post(self, rank: int, due: int, message: Message) -> None:
         # The one before is sent now, this one is held back: the last of the tick must go synchronously.
         before = self._held.get(rank)
-        self._held[rank] = message
+        self._held[rank] = (due, message)
         if before is not None:
             self._sent.append(self._start(self._protocol.Isend, before, rank))
 
-    def _start(self, call: Callable[..., MPI.Request], message: Message, rank: int) -> MPI.Request:
+    def _start(self, call: Callable[..., MPI.Request], held: tuple[int, Message], rank: int) -> MPI.Request:
         """Begin to send a message; what it is made of is kept until the tick is closed."""
+        due, message = held
         vector = message[5]
         if type(vector) is not np.ndarray or not SENDS_IN_PLACE or vector.nbytes > LARGEST_IN_PLACE:
-            buffer = encode(message)
+            buffer = encode(message, due)
             self._kept.append(buffer)
             return call([buffer, MPI.BYTE], rank, self._step & 1)
         # One MPI message out of two places: the vector goes out from where it lies, however many targets it has.
         assert vector.dtype == np.float32 and vector.flags.c_contiguous, "a model is a contiguous float32 vector"
-        head = header(message)
+        head = header(message, due)
         datatype = MPI.BYTE.Create_hindexed([len(head), vector.nbytes], [MPI.Get_address(head), MPI.Get_address(vector)])
         request = call([MPI.BOTTOM, 1, datatype.Commit()], rank, self._step & 1)
         datatype.Free()
@@ -114,29 +138,38 @@ class MpiWorld:
         notices = self.reductions.begin_close()
         started = time.perf_counter()
         for notice in notices:
-            self._post(notice.rank, Message(NOTICE, self.rank, notice.rank, int(notice.complete), tick, None, notice.epoch))
-        last = [self._start(self._protocol.Issend, message, rank) for rank, message in self._held.items()]
-        under_way = self._sent_any or bool(self._held) or self.reductions.busy()
+            self._post(notice.rank, tick + 1, Message(NOTICE, self.rank, notice.rank, int(notice.complete), tick, None, notice.epoch))
+        last = [self._start(self._protocol.Issend, held, rank) for rank, held in self._held.items()]
+        earliest = tick + 1 if notices or self.reductions.busy() else min(self._earliest_sent, self._mailbox.earliest())
         self.seconds.messaging += time.perf_counter() - started
 
-        following = self._agree(last, tick + 1 if under_way and wake != FAILED else wake)
+        following = self._agree(last, FAILED if wake == FAILED else min(wake, earliest))
 
         started = time.perf_counter()
         # These end: the consensus says that every message has been matched, and its receiver is taking it in.
-        MPI.Request.Waitall(self._sent)
-        self._sent.clear()
+        if self._sent:
+            MPI.Request.Waitall(self._sent)
+            self._sent.clear()
         self._held.clear()
         self._kept.clear()
-        self._sent_any = False
+        self._earliest_sent = NEVER
         self._step += 1
-        inbox = {target: by_source(messages) for target, messages in self._inbox.items()}
-        received, self._inbox, self._notices = self._notices, {}, []
+        self._inbox = self._mailbox.take(following)
+        received, self._notices = self._notices, []
         self.seconds.harness += time.perf_counter() - started
-        return Closed(following, inbox, self.reductions.end_close(following, received))
+        return Closed(following, self.reductions.end_close(following, received), self._inbox.keys())
+
+    def deliver(self, node: int) -> list[Message]:
+        return self._inbox.pop(node, [])
+
+    def end_cycle(self) -> None:
+        assert not self._inbox, f"messages were not fetched: {sorted(self._inbox)}"
+        self.reductions.end_cycle()
 
     def _agree(self, last: list[MPI.Request], proposal: int) -> int:
         """Receive until every rank's messages of this step have been received; return the earliest proposal."""
-        mine, earliest = np.array([proposal], np.int64), np.empty(1, np.int64)
+        mine, earliest = self._proposal, self._earliest
+        mine[0] = proposal
         consensus: MPI.Request | None = None
         patience = _Patience(self._shared, self._timeout_s, self.rank)
         begun, moved_before = time.perf_counter(), self.seconds.messaging
@@ -152,12 +185,18 @@ class MpiWorld:
                 return int(earliest[0])
             patience.rest()
 
-    def meet(self, word: int = 0) -> int:
-        return _meet(self._harness, _Patience(self._shared, self._timeout_s, self.rank), word)
+    def allreduce(self, decision: int = 0) -> int:
+        return _allreduce(self._harness, _Patience(self._shared, self._timeout_s, self.rank), decision)
 
-    def resume(self, counts: dict[str, int]) -> None:
-        self.facts.counts.update(counts)
+    def state(self) -> Any:
+        return self.facts.counts
+
+    def resume(self, state: Any) -> None:
+        self.facts.counts.update(state)
         self._backend.resumed = True
+
+    def give_up(self) -> None:
+        self.reductions.give_up()
 
     def _receive_all(self) -> bool:
         """Take in whatever is there; say whether anything was."""
@@ -172,29 +211,29 @@ class MpiWorld:
             # A bytearray is read faster, an empty array is not filled with zeros first.
             buffer = bytearray(size) if size <= SMALL_BYTES else np.empty(size, np.uint8)
             probe.Recv([buffer, MPI.BYTE])
-            self._take(decode(buffer))
+            self._take(*decode(buffer))
             probe = protocol.Improbe(MPI.ANY_SOURCE, tag, status)
         self.seconds.messaging += time.perf_counter() - started
         return True
 
-    def _take(self, message: Message) -> None:
+    def _take(self, due: int, message: Message) -> None:
         if message[0] == NOTICE:
             self._notices.append(Notice(message.source, message.number, bool(message.cycle)))
         else:
-            self._inbox.setdefault(message[2], []).append(message)
+            self._mailbox.put(due, message)
 
     # The harness's plane.
 
     def gather(self, value: Any) -> list[Any] | None:
         return self._harness.gather(value, root=0)
 
-    def share(self, value: Any) -> list[Any]:
+    def allgather(self, value: Any) -> list[Any]:
         return self._harness.allgather(value)
 
     def finish(self) -> None:
         # Every close has received all that was sent, so only the hub groups can have something open.
         self._backend.close()
-        self.meet()
+        self.allreduce()
         for comm in (self._protocol, self._harness, self._groups_parent):
             comm.Free()
 
@@ -259,9 +298,9 @@ def place() -> tuple[int, int]:
     return MPI.COMM_WORLD.Get_rank(), MPI.COMM_WORLD.Get_size()
 
 
-def share(value: Any) -> list[Any]:
+def allgather(value: Any) -> list[Any]:
     """All ranks' values on every rank, outside of any world. Raises StepTimeout."""
-    _meet(MPI.COMM_WORLD, _Patience(True, LONGEST_MEETING_S, MPI.COMM_WORLD.Get_rank()))
+    _allreduce(MPI.COMM_WORLD, _Patience(True, LONGEST_WAIT_S, MPI.COMM_WORLD.Get_rank()))
     return MPI.COMM_WORLD.allgather(value)
 
 
@@ -271,10 +310,10 @@ def leave() -> None:
     MPI.Finalize()
 
 
-def _meet(comm: MPI.Intracomm, patience: _Patience, word: int = 0) -> int:
-    """Wait for all ranks of the communicator, as patience has it; the largest word."""
-    mine, largest = np.array([word], np.int64), np.empty(1, np.int64)
-    meeting = comm.Iallreduce(mine, largest, op=MPI.MAX)
-    while not meeting.Test():
+def _allreduce(comm: MPI.Intracomm, patience: _Patience, decision: int = 0) -> int:
+    """Wait for all ranks of the communicator, as patience has it; the largest decision."""
+    mine, largest = np.array([decision], np.int64), np.empty(1, np.int64)
+    request = comm.Iallreduce(mine, largest, op=MPI.MAX)
+    while not request.Test():
         patience.rest()
     return int(largest[0])

@@ -4,8 +4,8 @@ A reduction takes two ticks: in the first the members exchange slices of their v
 averaged slices. At the end of either tick the ranks of the group tell each other whether all members they host took
 part. If one did not, the others abandon the reduction at that deadline; nothing they have already started is waited
 for. The verdict is the same on all ranks and does not depend on timing, which is why a run gives the same bits in every
-world. The rule that surprises: a rank whose member fell silent still takes part, later and with no effect, in what that
-member had promised (communicator and open collectives), so that nothing is left hanging below.
+world. A rank whose member fell silent still takes part, later and with no effect, in what that member had promised (communicator and
+open collectives), so that nothing is left hanging below.
 
         enter / absent          close: all there?            close: all there?
     ------------------> SCATTER ------- yes -------> GATHER ------- yes -------> averaged
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from healmpi.messages import Commitment
 from healmpi.node import EnterGroup, GroupAbandoned, GroupAveraged
 
 
@@ -100,11 +101,12 @@ class Reductions:
 
     def enter(self, node: int, action: EnterGroup) -> None:
         """A hosted member takes part."""
-        self._reduction(action.epoch, action.members, action.weights, action.reused).vectors[node] = action.vector
+        group = Commitment(action.epoch, action.members, action.weights, action.reused)
+        self._reduction(group).vectors[node] = action.vector
 
-    def absent(self, node: int, epoch: int, members: tuple[int, ...], weights: tuple[int, ...], reused: bool) -> None:
+    def absent(self, node: int, group: Commitment) -> None:
         """A hosted member had promised and has fallen silent before it entered."""
-        self._reduction(epoch, members, weights, reused).missing.add(node)
+        self._reduction(group).missing.add(node)
 
     def fail(self, node: int) -> None:
         """A hosted member falls silent inside the reduction it is in."""
@@ -116,7 +118,8 @@ class Reductions:
         """Whether a reduction is open on this rank: then the next tick must not be skipped."""
         return bool(self._open)
 
-    def _reduction(self, epoch: int, members: tuple[int, ...], weights: tuple[int, ...], reused: bool) -> Reduction:
+    def _reduction(self, group: Commitment) -> Reduction:
+        epoch, members, weights, reused = group
         if epoch not in self._open:
             at = Counter(self._rank_of(member) for member in members)
             ranks = tuple(sorted(at))
@@ -165,7 +168,7 @@ class Reductions:
                 reduction.stage = Stage.GATHER
                 continue
             else:
-                event = GroupAveraged(tick, epoch, self._backend.result(reduction))
+                event = GroupAveraged(tick, epoch, self._backend.result(reduction), len(reduction.members))
             self._charge(reduction, started)
             del self._open[epoch]
             outcomes += [(node, event) for node in reduction.hosted]

@@ -1,23 +1,24 @@
 """How a message looks on the wire: a fixed header of 32 bytes, then 4 bytes an id or a float, little-endian.
 
     offset  0  1  2      4       8       12     16    20       28     32
-            kind  -      source  target  cycle  tick  number   count  payload ...
+            kind  -      source  target  cycle  tick  number   due    payload ...
                payload type: 0 none, 1 ids (int32), 2 vector (float32)
 
-The rule that surprises: a decoded vector is a view into the received buffer, so nothing is copied; the buffer is never
-used again.
+How many values there are is told by the length of the message, which MPI knows. A decoded vector is a view into the received
+buffer, so nothing is copied; the buffer is never used again.
 """
 
 from __future__ import annotations
 
 import functools
 import struct
+from typing import Any
 
 import numpy as np
 
 from healmpi.messages import HEADER_BYTES, Message
 
-HEADER = struct.Struct("<BBHiiiiqI")
+HEADER = struct.Struct("<BBHiiiiqi")
 assert HEADER.size == HEADER_BYTES
 
 NONE, IDS, VECTOR = 0, 1, 2
@@ -32,34 +33,33 @@ def _ids(count: int) -> struct.Struct:
     return struct.Struct(f"<{count}i")
 
 
-def header(message: Message) -> bytes:
-    """The 32 bytes in front of the message's payload."""
+def header(message: Message, due: int) -> bytes:
+    """The 32 bytes in front of the message's payload. due: when it may be delivered."""
     kind, source, target, cycle, tick, payload, number = message
-    if payload is None:
-        return HEADER.pack(kind, NONE, 0, source, target, cycle, tick, number, 0)
-    form = IDS if type(payload) is tuple else VECTOR
-    return HEADER.pack(kind, form, 0, source, target, cycle, tick, number, len(payload))
+    form = NONE if payload is None else IDS if type(payload) is tuple else VECTOR
+    return HEADER.pack(kind, form, 0, source, target, cycle, tick, number, due)
 
 
-def encode(message: Message) -> bytes:
+def encode(message: Message, due: int) -> bytes:
     """The message as one contiguous buffer. A transport that can send from two places spares the copy of a vector."""
     payload = message[5]
     if payload is None:
-        return header(message)
-    return header(message) + (_ids(len(payload)).pack(*payload) if type(payload) is tuple else payload.tobytes())
+        return header(message, due)
+    return header(message, due) + (_ids(len(payload)).pack(*payload) if type(payload) is tuple else payload.tobytes())
 
 
-def decode(buffer: np.ndarray | bytes | bytearray | memoryview) -> Message:
-    """The message in a buffer of exactly its size. Raises WireError."""
+def decode(buffer: Any) -> tuple[int, Message]:
+    """When the message in a buffer of exactly its size is due, and the message. buffer: bytes of any kind. Raises WireError."""
     if len(buffer) < HEADER_BYTES:
         raise WireError(f"{len(buffer)} bytes are less than a header")
-    kind, form, _, source, target, cycle, tick, number, count = HEADER.unpack_from(buffer)
+    kind, form, _, source, target, cycle, tick, number, due = HEADER.unpack_from(buffer)
+    count, rest = divmod(len(buffer) - HEADER_BYTES, 4)
     if form == NONE and len(buffer) == HEADER_BYTES:
-        return Message(kind, source, target, cycle, tick, None, number)
-    if len(buffer) != HEADER_BYTES + 4 * count or form not in (IDS, VECTOR):
-        raise WireError(f"{len(buffer)} bytes do not hold {count} values of type {form}")
+        return due, Message(kind, source, target, cycle, tick, None, number)
+    if rest or form not in (IDS, VECTOR):
+        raise WireError(f"{len(buffer)} bytes do not hold a header and values of type {form}")
     if form == IDS:
-        return Message(kind, source, target, cycle, tick, _ids(count).unpack_from(buffer, HEADER_BYTES), number)
+        return due, Message(kind, source, target, cycle, tick, _ids(count).unpack_from(buffer, HEADER_BYTES), number)
     vector = np.frombuffer(buffer, dtype=np.float32, offset=HEADER_BYTES)
     vector.flags.writeable = False
-    return Message(kind, source, target, cycle, tick, vector, number)
+    return due, Message(kind, source, target, cycle, tick, vector, number)

@@ -1,19 +1,20 @@
 """What a world offers to the host of a rank, whichever world it is.
 
-Time is the lockstep clock: `close` ends a tick on all ranks together and delivers in the next one whatever was sent in
-it. A tick in which nothing is under way and nobody has a deadline is skipped. The rule that surprises: everything here
-except `send` and `reductions` is the harness's own plane; it keeps working for nodes that have crashed, since a crash is
-a matter of the protocol.
+A node decides, the world acts: the host hands a node's actions to `act`, ends a tick on all ranks with `close`, and fetches with
+`deliver` what is due for each node. A tick in which nothing is under way and nobody has a deadline is skipped. Everything but `act`,
+`deliver` and `reductions` is the harness's own plane; it keeps working for nodes that have crashed, since a crash is a matter of the
+protocol. There is a world in one process (local.py), one over MPI (mpi.py), and one around either, in which nodes can fall silent
+(faults/doors.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Set
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from healmpi.messages import Message
-from healmpi.node import GroupAbandoned, GroupAveraged
+from healmpi.node import Action, GroupAbandoned, GroupAveraged
 from healmpi.worlds.reductions import Reductions
 
 
@@ -26,11 +27,11 @@ FAILED = -1
 
 
 class Closed(NamedTuple):
-    """The end of a tick: the next one, what arrives in it by target (ascending source), and what became of reductions."""
+    """The end of a tick: the next one, what became of reductions, and the nodes of this rank for which something is due."""
 
     tick: int
-    inbox: dict[int, list[Message]]
     outcomes: list[tuple[int, GroupAveraged | GroupAbandoned]]
+    targets: Collection[int]
 
 
 @dataclass(slots=True)
@@ -59,7 +60,10 @@ class Facts:
 
 
 class World(Protocol):
-    """One rank's access to all others."""
+    """One rank's access to all others.
+
+    live: all nodes of the run that took part when this cycle began; silent: the hosted ones that do not take part any more.
+    """
 
     rank: int
     size: int
@@ -67,23 +71,44 @@ class World(Protocol):
     seconds: Seconds
     facts: Facts
 
-    def send(self, message: Message) -> None:
-        """Hand over a message; it arrives in the next tick."""
+    @property
+    def live(self) -> Set[int]: ...
+
+    @property
+    def silent(self) -> Set[int]: ...
+
+    def survivors(self) -> list[int]:
+        """The live nodes, without those that fall silent inside this cycle; ascending, the same on all ranks."""
+
+    def act(self, node: int, tick: int, actions: list[Action]) -> list[Action]:
+        """Send a node's messages, which are due later, and enter its groups; what is left is the host's to do."""
+
+    def deliver(self, node: int) -> list[Message]:
+        """What is due for this node in the tick that `close` has announced, by ascending source. Once a tick."""
 
     def close(self, tick: int, wake: int) -> Closed:
         """End the tick on all ranks. wake: the earliest tick in which a node of this rank must act, or FAILED. Raises StepTimeout."""
 
-    def meet(self, word: int = 0) -> int:
-        """Wait until all ranks are here, leaving the core to those that still work; return the largest word. Raises StepTimeout."""
+    def end_cycle(self) -> None:
+        """A cycle is over: nothing is under way, no reduction is open."""
+
+    def allreduce(self, decision: int = 0) -> int:
+        """Wait until all ranks are here, leaving the core to those that still work; the largest decision. Raises StepTimeout."""
 
     def gather(self, value: Any) -> list[Any] | None:
         """All ranks' values on rank 0, in rank order; None elsewhere."""
 
-    def share(self, value: Any) -> list[Any]:
+    def allgather(self, value: Any) -> list[Any]:
         """All ranks' values on every rank, in rank order."""
 
-    def resume(self, counts: dict[str, int]) -> None:
-        """The run goes on from a checkpoint, whose facts these are; what was kept from cycle to cycle is made anew."""
+    def state(self) -> Any:
+        """What lasts from cycle to cycle, for a checkpoint."""
+
+    def resume(self, state: Any) -> None:
+        """The run goes on from a checkpoint with this state; what was kept from cycle to cycle is made anew."""
+
+    def give_up(self) -> None:
+        """The run ends in the middle of a cycle, on all ranks in the same step."""
 
     def finish(self) -> None:
         """Receive whatever is still under way, settle what is owed to abandoned groups, release all handles."""
@@ -94,12 +119,3 @@ def blocks(nodes: int, ranks: int) -> list[range]:
     size, larger = divmod(nodes, ranks)
     starts = [rank * size + min(rank, larger) for rank in range(ranks + 1)]
     return [range(starts[rank], starts[rank + 1]) for rank in range(ranks)]
-
-
-def by_source(messages: Sequence[Message]) -> list[Message]:
-    """The canonical order of a delivery: ascending source; what one source sent keeps its order."""
-    return sorted(messages, key=_source)
-
-
-def _source(message: Message) -> int:
-    return message[1]

@@ -1,0 +1,1 @@
+"""The averaging rules that are shipped, a file each: `rule.average` names one."""

@@ -1,0 +1,1 @@
+"""The kinds of faults that there are, a file each."""

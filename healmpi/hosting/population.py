@@ -1,0 +1,82 @@
+"""The nodes that live on one rank: how they are made, replaced, kept in checkpoints, and what they hold in the end."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+
+from healmpi import streams
+from healmpi.config import Config
+from healmpi.learning.learners.kind import Trainer
+from healmpi.node import Node, Setup
+from healmpi.overlay.topology import Start
+from healmpi.worlds.world import World
+
+
+class Population:
+    """One rank's nodes. hosted: their ids, a block. learner: None when only the overlay runs. incarnation: of all nodes of the run."""
+
+    def __init__(self, config: Config, hosted: range, learner: Trainer | None, world: World):
+        self._config, self._learner, self._world = config, learner, world
+        self.hosted = hosted
+        self.incarnation = [0] * config.run.nodes
+        everybody, first_cycle = range(config.run.nodes), 1 - config.run.warmup_cycles
+        self.nodes = {node: self._make(node, everybody, learner.initial(node) if learner else None, first_cycle) for node in hosted}
+
+    def _make(self, node: int, known: Collection[int], model: np.ndarray | None, cycle: int) -> Node:
+        """A node in its starting state. known: the ids its first view is drawn from. model: None: nothing is learnt."""
+        seed, incarnation, chosen = self._config.run.seed, self.incarnation[node], self._config.chosen
+        overlay = chosen.topology.overlay(Start(node, known, cycle, streams.picker(seed, "overlay", node, incarnation)))
+        if model is None:
+            return Node(node, overlay, None)
+        rng = streams.picker(seed, "learning", node, incarnation)
+        setup = Setup(node, self._config.run.nodes, chosen.rule_settings, overlay, model, rng, chosen.average)
+        return Node(node, overlay, chosen.rule(setup))
+
+    def standing(self) -> list[Node]:
+        """The nodes that have not fallen silent, by ascending id."""
+        silent = self._world.silent
+        return [self.nodes[node] for node in self.hosted if node not in silent]
+
+    def replace(self, node: int, known: Collection[int], cycle: int) -> bool:
+        """A newcomer takes the node's place; on all ranks. Returns whether it lives here."""
+        self.incarnation[node] += 1
+        if node not in self.hosted:
+            return False
+        model = None
+        if self._learner:
+            self._learner.forget(node)
+            fresh = self._config.faults.newcomer_model == "random"
+            model = self._learner.newcomer(node, self.incarnation[node]) if fresh else self._learner.initial(node)
+        self.nodes[node] = self._make(node, known, model, cycle)
+        return True
+
+    def all_finished(self) -> bool:
+        """Whether every live node here has ended the last cycle's round: nothing is left that it waits for."""
+        return all(node.has_ended_its_round for node in self.standing())
+
+    # What is left of them.
+
+    def state(self) -> Any:
+        """What lasts from cycle to cycle, for a checkpoint."""
+        return self.incarnation, self.nodes
+
+    def resume(self, state: Any) -> None:
+        """As it was."""
+        self.incarnation, self.nodes = state
+
+    def models(self) -> np.ndarray | None:
+        """The hosted nodes' models, float32 [nodes, size]; None when nothing was learnt."""
+        return np.stack(self._models()) if self._learner else None
+
+    def digests(self) -> list[str]:
+        """SHA-256 of each hosted node's model; empty when nothing was learnt."""
+        return [hashlib.sha256(model.data).hexdigest() for model in self._models()]
+
+    def _models(self) -> list[np.ndarray]:
+        """Empty when nothing was learnt."""
+        models = [self.nodes[node].model for node in self.hosted]
+        return [model for model in models if model is not None]

@@ -1,0 +1,216 @@
+"""One run from a configuration to a finished file.
+
+    prepare     everything that can be wrong with the input is found here, before any rank starts work (preparing.py)
+    execute     the cycles; each rank writes its own part file; the first rank merges the parts, judges the result and renames it
+
+Nothing here is different for one process and for many: `Ranks` hides whether MPI is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import healmpi
+from healmpi.config import Config
+from healmpi.faults import plan
+from healmpi.hosting import checkpoint, provenance
+from healmpi.hosting.closing import Watch
+from healmpi.hosting.guard import RunFailed
+from healmpi.hosting.host import Host
+from healmpi.hosting.stopping import Limits
+from healmpi.launch.preparing import Prepared, prepare
+from healmpi.launch.ranks import Ranks, Refused
+from healmpi.launch.saving import StateSaver
+from healmpi.learning.jobs import threads_here
+from healmpi.results import info, merge, preflight
+from healmpi.results.folder import PartsFolder
+from healmpi.results.writer import Partition, PartWriter
+from healmpi.settings import UsageError
+
+__all__ = ["Options", "Prepared", "Ranks", "Refused", "RunFailed", "execute", "prepare"]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a run is carried out; nothing of it changes a result.
+
+    force: replace what is there. resume: go on from a checkpoint, if there is one. limits: when to stop and to save.
+    """
+
+    force: bool = False
+    resume: bool = False
+    limits: Limits = field(default_factory=Limits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What rank 0 holds and knows before the run starts.
+
+    lock: elsewhere None. index: the checkpoint to go on from. ended: all parts are whole, only the merging is left. replaces: the
+    file that is there may go.
+    """
+
+    lock: IO[str] | None = None
+    index: checkpoint.Index | None = None
+    ended: bool = False
+    replaces: bool = False
+
+
+def execute(
+    prepared: Prepared,
+    ranks: Ranks,
+    out: Path,
+    watch: Watch,
+    options: Options | None = None,
+    started: Callable[[int], None] = lambda done: None,
+) -> Path | None:
+    """Run it. started: called with the cycles that are done, once nothing can be refused any more; watch: after each cycle, on rank 0.
+
+    Returns the finished file on rank 0, None elsewhere. Raises Refused; RunFailed and Stopped on all ranks, which can go on to
+    another run; StepTimeout.
+    """
+    config, options = prepared.config, options or Options()
+    claim = ranks.refuse_together(lambda: _claim_output(prepared, ranks, out, options))
+    with contextlib.closing(claim.lock) if claim.lock else contextlib.nullcontext():
+        index, ended = ranks.allgather((claim.index, claim.ended))[0]
+        if ended:
+            started(config.run.cycles + config.run.warmup_cycles)
+            return _merge(ranks, out, claim.replaces)
+        saved = ranks.refuse_together(lambda: checkpoint.read_state(out, index, ranks.rank)) if index else None
+        run_id = index.run_id if index else ranks.allgather(secrets.token_hex(8))[0]
+        started(index.step if index else 0)
+        _run(prepared, ranks, out, run_id, watch, options, saved)
+        # All parts are complete from here on.
+        return _merge(ranks, out, claim.replaces)
+
+
+def _merge(ranks: Ranks, out: Path, force: bool) -> Path | None:
+    return ranks.fail_together(lambda: merge.merge(out, remove_parts=True, force=force) if ranks.rank == 0 else None)
+
+
+def _run(
+    prepared: Prepared, ranks: Ranks, out: Path, run_id: str, watch: Watch, options: Options, saved: dict[str, Any] | None
+) -> None:
+    """All cycles, or those that are left; leaves this rank's finished part."""
+    config = prepared.config
+    writer = ranks.fail_together(lambda: _part_writer(prepared, ranks, out, run_id, saved))
+    with _closing(writer):
+        world = ranks.world(config.run.nodes, prepared.model_size, config.chosen.average, config.limits.step_timeout_s)
+        saver = StateSaver(ranks, out, writer, options.limits, prepared, run_id, saved)
+        host = Host(config, world, prepared.nodes, prepared.learner, writer.append, watch, saver)
+        if saved is not None:
+            host.resume(saved["cycle"], saved["host"])
+            world.facts.add("resumed")
+        host.run()
+        host.finish()
+        facts = world.facts.counts | saver.seconds()
+        ranks.fail_together(lambda: _finish_part(prepared, writer, host, facts))
+
+
+@contextlib.contextmanager
+def _closing(writer: PartWriter) -> Iterator[None]:
+    """Close the part of a run that has failed, too; that of a good one is closed by now, and its errors were heard."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            writer.close()
+
+
+# The place of the results.
+
+
+def _claim_output(prepared: Prepared, ranks: Ranks, out: Path, options: Options) -> _Claim:
+    """On rank 0: a locked folder for the parts, empty or with something to go on from. Raises UsageError."""
+    if ranks.rank != 0:
+        return _Claim()
+    config, parts = prepared.config, PartsFolder(out)
+    index = _checkpoint(config, ranks, out, options) if options.resume else None
+    known = merge.state_of_parts(out) if options.resume else None
+    same = known is not None and known.config_hash == config.hash()
+    ended = known is not None and same and known.finished
+    # Without a checkpoint the same run starts again and writes the same rows again, so nothing is lost; nor is it where
+    # nothing can be read.
+    discard = options.force or (options.resume and (same or known is None))
+    replaces = options.force or (options.resume and out.exists() and info.is_rest_of(out, config.hash()))
+    preflight.check_output(out, replaces, _needed_bytes(prepared, ranks), leftovers=discard or index is not None)
+    if index is None and not ended:
+        parts.prepare(discard)
+    return _Claim(parts.hold(), index, ended, replaces)
+
+
+def _needed_bytes(prepared: Prepared, ranks: Ranks) -> int:
+    config, chosen = prepared.config, prepared.config.chosen
+    return preflight.estimate_bytes(
+        nodes=config.run.nodes, cycles=config.run.cycles + config.run.warmup_cycles, kinds=len(chosen.kinds), ranks=ranks.size,
+        model_size=prepared.model_size, view_width=chosen.topology.view_size, static=chosen.topology.static,
+        views_every=config.results.views_every, save_models=config.results.save_models,
+    )  # fmt: skip
+
+
+def _checkpoint(config: Config, ranks: Ranks, out: Path, options: Options) -> checkpoint.Index | None:
+    """The checkpoint to go on from, if there is one. Raises UsageError: it is another run's, and must not be replaced."""
+    try:
+        index = checkpoint.find(out)
+        if index is not None:
+            sources = config.chosen.sources()
+            checkpoint.check(index, out, config_hash=config.hash(), ranks=ranks.size, healmpi=healmpi.__version__, sources=sources)
+        return index
+    except UsageError:
+        if options.force:
+            return None
+        raise
+
+
+# This rank's part.
+
+
+def _part_writer(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, saved: dict[str, Any] | None) -> PartWriter:
+    config, path = prepared.config, PartsFolder(out).part(ranks.rank)
+    if saved is not None:
+        return PartWriter.reopen(path, prepared.nodes, config.results.flush_every, saved["rows"], saved["cycle"])
+    return PartWriter(
+        path, rank=ranks.rank, ranks=ranks.size, nodes=list(prepared.nodes), total_nodes=config.run.nodes,
+        config_json=config.to_json(), config_toml=config.to_toml(), config_hash=config.hash(), title=config.title,
+        scenario=plan.scenario(config.fault_events()), kinds=config.chosen.kinds, view_size=config.chosen.topology.view_size,
+        hub_count=config.hubs_wanted, flush_every=config.results.flush_every, provenance=_facts(config, ranks), run_id=run_id,
+        partition=_partition(prepared),
+    )  # fmt: skip
+
+
+def _facts(config: Config, ranks: Ranks) -> dict[str, str | int | float]:
+    collected = provenance.collect(
+        world="local" if ranks.mpi is None else "mpi",
+        ranks=ranks.size,
+        seed=config.run.seed,
+        threads=config.learner.threads,
+        mpi_library="none" if ranks.mpi is None else ranks.mpi.library(),
+    )
+    return collected | config.chosen.sources()
+
+
+def _partition(prepared: Prepared) -> Partition | None:
+    """Who holds which samples, of the nodes that live here."""
+    nodes = prepared.nodes
+    if prepared.label_counts is None:
+        return None
+    return [prepared.parts[node] for node in nodes], prepared.label_counts[nodes.start : nodes.stop]
+
+
+def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, facts: dict[str, Any]) -> None:
+    population, closing = host.population, host.closing
+    own = provenance.of_rank(threads_here(prepared.config.learner))
+    writer.finish(
+        model_digests=population.digests(),
+        models=population.models() if prepared.config.results.save_models else None,
+        rank_facts=own | facts | {"tail_s": closing.tail_s},
+        audit=closing.complaints,
+        audited=closing.audited,
+        survivors_finished=population.all_finished(),
+    )
+    writer.close()

@@ -1,0 +1,87 @@
+"""What came of a suite: a table with a row for each set of runs that differ in the seed alone."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from healmpi.launch.runner import OPEN, Outcome, result_path, state
+from healmpi.launch.suite import Experiment, Suite
+from healmpi.results import info
+
+
+class Row(NamedTuple):
+    """Runs that differ in nothing but the seed. figures: name -> one value a run that has it."""
+
+    name: str
+    runs: int
+    invalid: int
+    failed: int
+    figures: dict[str, list[float]]
+
+
+def summarise(outcomes: Sequence[Outcome], folder: Path) -> list[Row]:
+    """A row for each set of experiments that differ in the seed alone, in the order of the suite; reads the results files."""
+    groups: dict[str, list[Outcome]] = {}
+    for one in outcomes:
+        groups.setdefault(_without_seed(one.experiment), []).append(one)
+    rows = []
+    for name, members in groups.items():
+        figures: dict[str, list[float]] = {}
+        invalid = 0
+        for one in members:
+            if one.failure is None:
+                reasons, found = info.conclusion(result_path(one.experiment, folder))
+                invalid += bool(reasons)
+                for figure in found:
+                    figures.setdefault(figure.name, []).append(figure.value)
+        rows.append(Row(name, len(members), invalid, sum(one.failure is not None for one in members), figures))
+    return rows
+
+
+def _without_seed(experiment: Experiment) -> str:
+    seed = experiment.labels.get("seed")
+    return experiment.name.removesuffix(f"-{seed}") if seed and len(experiment.labels) > 1 else "all" if seed else experiment.name
+
+
+COLUMNS = {
+    "cycles_to_0.85": "to .85", "cycles_to_0.90": "to .90", "cycles_to_0.95": "to .95", "model_messages_per_cycle": "models",
+    "live_nodes": "live", "hubs": "hubs", "wall_s": "seconds",
+}  # fmt: skip
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as text: accuracy over seeds as mean +- standard deviation, of the others the median of the runs that have it.
+
+    to .85: cycles until that mean accuracy. models: sent in a cycle. live, hubs: nodes at the end.
+    """
+    width = max(len(row.name) for row in rows)
+    lines = [f"{'':{width}}  {'runs':>4}  {'accuracy':>15}" + "".join(f"  {title:>8}" for title in COLUMNS.values())]
+    for row in rows:
+        cells = [f"{row.name:{width}}  {row.runs:>4}  {_spread(row.figures.get('accuracy_mean', [])):>15}"]
+        for name in COLUMNS:
+            values = row.figures.get(name, [])
+            # Of five runs three may have come that far: say so.
+            short = f" ({len(values)})" if 0 < len(values) < row.runs - row.failed and name.startswith("cycles_to") else ""
+            cells.append(f"{f'{statistics.median(values):.4g}{short}' if values else '-':>8}")
+        trouble = [f"{count} {what}" for count, what in ((row.failed, "FAILED"), (row.invalid, "INVALID")) if count]
+        lines.append("  ".join(cells + trouble))
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return "-"
+    deviation = f" +- {statistics.stdev(values):.4f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.4f}{deviation}"
+
+
+def listing(suite: Suite, folder: Path | None) -> str:
+    """A line for each experiment: its name and, with a folder, its state."""
+    width = max(len(one.name) for one in suite.experiments)
+    lines = []
+    for one in suite.experiments:
+        lines.append(f"{one.name:{width}}  {OPEN if folder is None else state(one, folder)}")
+    return "\n".join(lines)
