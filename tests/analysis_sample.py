@@ -1,5 +1,7 @@
 """Hand-made results files, written with h5py alone after docs/results-format.md, small enough to work out by hand.
 
+They are of schema 1.1, unless `scenario` gives the words that a file of schema 1.2 has for its faults.
+
 Four nodes on two ranks (0 and 1; 2 and 3), six cycles. Node 0 is the hub of cycles 1 and 2 and crashes in cycle 3; for a
 cycle nobody is hub; node 1 is from cycle 4 on. Every live node sends 10 cache_request and 2 model a cycle, a hub 5
 global_model besides; a message has 100 B; all is accepted in equal number by node 3. A node's cycle takes 0.1 s of train, 0.05 s of
@@ -17,7 +19,9 @@ import numpy as np
 NODES, CYCLES, CRASH = 4, 6, 3
 MEANS = (0.5, 0.9, 0.7, 0.8, 0.9, 0.96)
 KINDS = ("cache_request", "cache_reply", "model", "global_model", "news_request")
+CARRIES_MODEL = (0, 0, 1, 1, 0)
 PHASES = ("train", "messaging", "wait", "group", "harness", "evaluation")
+_NUMBERS = np.arange(1, CYCLES + 1, dtype=np.int32)
 SECONDS = (0.1, 0.05, 0.0, 0.0, 0.2, 0.3)
 CONFIG = {
     "run": {"algorithm": "heal", "nodes": NODES, "cycles": CYCLES, "seed": 1, "warmup_cycles": 0},
@@ -81,37 +85,61 @@ def views() -> np.ndarray:
     return found
 
 
-def write(path: Path, settings: dict | None = None, *, version: str = "1.1", ranks: int = 2, verdict: str = "VALID", recorded=None,
-          models: np.ndarray | None = None, hub_count: int = 1, **changes) -> Path:  # fmt: skip
-    """A merged file. recorded: rows of /overlay, all by default. changes: tables, or what `tables` takes."""
+def write(
+    path: Path,
+    settings: dict | None = None,
+    *,
+    version: str = "1.1",
+    ranks: int = 2,
+    verdict: str = "VALID",
+    recorded=None,
+    models: np.ndarray | None = None,
+    hub_count: int = 1,
+    scenario: str = "",
+    title: str = "",
+    kinds: tuple[str, ...] = KINDS,
+    **changes,
+) -> Path:
+    """A merged file. recorded: rows of /overlay, all by default. scenario, title: the file is of schema 1.2 and says them; title: by
+    default the algorithm. changes: tables, or what `tables` takes."""
     options = {name: changes.pop(name) for name in ("scale", "lift", "hubs") if name in changes}
-    filled = tables(**options) | changes
     settings = settings or config()
     with h5py.File(path, "w") as file:
-        file.attrs.update({"schema": "healmpi-results", "schema_version": version, "complete": int(verdict == "VALID"), "nodes": NODES,
-                           "ranks": ranks, "view_size": 3, "hub_count": hub_count, "run_id": str(path.name), "audited": 0})  # fmt: skip
+        sizes = {"nodes": NODES, "ranks": ranks, "view_size": 3, "hub_count": hub_count}
+        file.attrs.update({"schema": "healmpi-results", "schema_version": version, "complete": int(verdict == "VALID"), **sizes})
+        file.attrs.update({"run_id": str(path.name), "audited": 0})
         file.create_group("config").attrs.update({"json": json.dumps(settings), "toml": "", "hash": "0123456789abcdef"})
         file.create_group("provenance").attrs.update({"healmpi": "1", "python": "3", "seed": settings["run"]["seed"]})
-        summary = file.create_group("summary")
-        summary.attrs["verdict"] = verdict
-        reasons = [] if verdict == "VALID" else ["rank 1 left no part file <&>"]
-        summary.attrs["reasons"] = np.array(reasons, dtype=h5py.string_dtype())
-        cycle = np.arange(1, CYCLES + 1, dtype=np.int32)
-        group = file.create_group("cycles")
-        scales = {"cycle": cycle, "node": np.arange(NODES, dtype=np.int32), "kind": _bytes(KINDS), "phase": _bytes(PHASES)}
-        _scaled(group, scales)
-        group["ticks"] = np.full(CYCLES, 9, np.int32)
-        for name, table in filled.items():
-            group[name] = table
-        rows = range(CYCLES) if recorded is None else recorded
-        group = file.create_group("overlay")
-        _scaled(group, {"cycle": cycle[list(rows)], "node": scales["node"], "slot": np.arange(3)})
-        group["views"] = views()[list(rows)]
+        _summary(file.create_group("summary"), verdict)
+        _cycles(file.create_group("cycles"), tables(**options) | changes, kinds)
+        _overlay(file.create_group("overlay"), list(range(CYCLES) if recorded is None else recorded))
         _faults(file.create_group("faults"), settings)
         _ranks(file.create_group("ranks"), ranks)
         if models is not None:
             file["models/parameters"] = models
+        if scenario:
+            file.attrs.update({"schema_version": "1.2", "title": title or settings["run"]["algorithm"]})
+            file["faults"].attrs["scenario"] = scenario
+            file["cycles/carries_model"] = np.array(CARRIES_MODEL, np.int8)
     return path
+
+
+def _summary(group: h5py.Group, verdict: str) -> None:
+    group.attrs["verdict"] = verdict
+    reasons = [] if verdict == "VALID" else ["rank 1 left no part file <&>"]
+    group.attrs["reasons"] = np.array(reasons, dtype=h5py.string_dtype())
+
+
+def _cycles(group: h5py.Group, filled: dict[str, np.ndarray], kinds: tuple[str, ...]) -> None:
+    _scaled(group, {"cycle": _NUMBERS, "node": np.arange(NODES, dtype=np.int32), "kind": _bytes(kinds), "phase": _bytes(PHASES)})
+    group["ticks"] = np.full(CYCLES, 9, np.int32)
+    for name, table in filled.items():
+        group[name] = table
+
+
+def _overlay(group: h5py.Group, rows: list[int]) -> None:
+    _scaled(group, {"cycle": _NUMBERS[rows], "node": np.arange(NODES, dtype=np.int32), "slot": np.arange(3)})
+    group["views"] = views()[rows]
 
 
 def _scaled(group: h5py.Group, scales: dict) -> None:
@@ -139,28 +167,19 @@ def _ranks(group: h5py.Group, ranks: int) -> None:
     group["wall_s"] = np.full(ranks, 10.0)
 
 
-def write_parts(out: Path, committed: tuple[int, ...] = (6, 4), extra_kinds: int = 9, ranks: int = 2) -> Path:
-    """OUT.h5.parts as a killed run leaves it: tables longer than what counts, kinds without names. Returns the folder."""
+def write_parts(out: Path, committed: tuple[int, ...] = (6, 4), extra_kinds: int = 9, ranks: int = 2, scenario: str = "") -> Path:
+    """OUT.h5.parts as a killed run leaves it: tables longer than what counts, kinds without names. Returns the folder.
+
+    scenario: the parts are of schema 1.2, say it, and name their kinds, on the first rank in the group of faults, on others at the root.
+    """
     folder = out.parent / f"{out.name}.parts"
     folder.mkdir()
     for rank, cycles in enumerate(committed):
         nodes = slice(2 * rank, 2 * rank + 2)
         with h5py.File(folder / f"rank-{rank:05d}.h5", "w") as file:
-            file.attrs.update(
-                {
-                    "schema": "healmpi-results-part",
-                    "schema_version": "1.1",
-                    "rank": rank,
-                    "ranks": ranks,
-                    "first_node": nodes.start,
-                    "node_count": 2,
-                    "total_nodes": NODES,
-                    "view_size": 3,
-                    "hub_count": 1,
-                    "config_hash": "0",
-                    "run_id": "a",
-                }
-            )
+            sizes = {"rank": rank, "ranks": ranks, "first_node": nodes.start, "node_count": 2, "total_nodes": NODES}
+            file.attrs.update({"schema": "healmpi-results-part", "schema_version": "1.1", **sizes})
+            file.attrs.update({"view_size": 3, "hub_count": 1, "config_hash": "0", "run_id": "a"})
             file.create_group("config").attrs.update({"json": json.dumps(config()), "toml": ""})
             file.create_group("provenance").attrs.update({"healmpi": "1"})
             for name, table in tables().items():
@@ -174,4 +193,10 @@ def write_parts(out: Path, committed: tuple[int, ...] = (6, 4), extra_kinds: int
             file["committed"] = np.array([cycles, cycles, 0, 0, 1 - rank])
             for name, value in (("cycle", CRASH), ("tick", 20), ("node", 0), ("kind", b"crash"), ("detail", b"start")):
                 file[f"faults/{name}"] = np.array([value, value])
+            if scenario:
+                carrying = [kind for kind, carries in zip(KINDS, CARRIES_MODEL, strict=True) if carries]
+                texts = {"kinds": KINDS, "kinds_carrying_models": carrying}
+                file.attrs.update({"schema_version": "1.2", "title": "heal"})
+                file.attrs.update({name: np.array(values, dtype=h5py.string_dtype()) for name, values in texts.items()})
+                (file if rank else file["faults"]).attrs["scenario"] = scenario
     return folder

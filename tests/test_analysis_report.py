@@ -25,8 +25,11 @@ from healmpi_analysis.figures import all_pictures
 from healmpi_analysis.groups import group_records
 from healmpi_analysis.records import read_record, read_records
 from healmpi_analysis.report import MANIFEST, make_report
+from healmpi_analysis.scenario import FAULT_FREE
 from healmpi_analysis.sources import find_sources
 from launch import ROOT, finish, healmpi_mpi, sets, start
+
+pytestmark = pytest.mark.slow
 
 SMALL = sets(
     "run.nodes=24", "run.cycles=16", "data.dataset=synthetic", "data.samples=600", "model.name=logistic", "learner.optimizer=sgd",
@@ -66,7 +69,7 @@ EVERY_FIGURE = {
 def folder(tmp_path_factory) -> Path:
     """Real runs of healmpi, in one process, and one on two ranks."""
     made = tmp_path_factory.mktemp("runs with a space")
-    script = "import json, sys; from healmpi.cli import main\nfor given in json.loads(sys.argv[1]):\n    main(given)"
+    script = "import json, sys; from healmpi.launch.cli import main\nfor given in json.loads(sys.argv[1]):\n    main(given)"
     commands = [["run", *SMALL, *more, "-o", str(made / name)] for name, more in RUNS.items()]
     done = finish(start([sys.executable, "-c", script, json.dumps(commands)], made), 200)
     assert all((made / name).exists() for name in RUNS), done.err
@@ -118,9 +121,11 @@ def test_the_page_needs_nothing_from_outside(report):
     assert "<script" not in text and not re.search(r'(?:src|href)="(?!data:|#)', text)
 
 
-def test_the_page_tells_what_was_run_and_where_it_comes_from(report):
+def test_the_page_tells_what_was_run_and_where_it_comes_from(report, folder):
     text = (report / "index.html").read_text()
-    for piece in ("All 7 runs are VALID", "all hubs crash at 8", "10% churn 6-9", "faults.churn_fraction", "mpi_library", "crash 1.h5"):
+    scenarios = {read_record(folder / name).scenario for name in RUNS}
+    assert FAULT_FREE in scenarios and len(scenarios) == 3
+    for piece in ("All 7 runs are VALID", *scenarios, "faults.churn_fraction", "mpi_library", "crash 1.h5"):
         assert piece in text, piece
 
 
@@ -226,6 +231,8 @@ def test_a_second_report_removes_what_the_first_wrote_and_nothing_else(tmp_path)
         (["compare", "a"], "the following arguments are required: B"),
         (["compare", "a", "b", "--tolerance", "x"], "'x' is not allowed: a number from 0 on"),
         (["compare", "a", "b"], "a does not exist"),
+        (["published"], "the following arguments are required: DIR"),
+        (["published", "none"], "none does not exist"),
     ],
 )
 def test_bad_input_gets_one_line_and_code_2(given, message, tmp_path, monkeypatch, capsys):
@@ -368,13 +375,12 @@ def test_a_wheel_holds_the_package_and_the_command(tmp_path):
         names = wheel.namelist()
         commands = wheel.read(next(name for name in names if name.endswith("entry_points.txt"))).decode()
         wheel.extractall(tmp_path / "site")
-    modules = {str(path.relative_to(ROOT / "analysis")) for path in (ROOT / "analysis").rglob("*.py")}
-    assert modules <= set(names) and "healmpi/cli.py" in names
+    shipped = {str(path.relative_to(ROOT / "analysis")) for kind in ("py", "toml", "md") for path in (ROOT / "analysis").rglob(f"*.{kind}")}
+    assert shipped <= set(names) and "healmpi/__main__.py" in names
     assert "healmpi-report = healmpi_analysis.cli:main" in commands
     script = "import sys, healmpi_analysis.cli as cli; assert 'site' in cli.__file__; sys.exit(cli.main(sys.argv[1:]))"
     path = write(tmp_path / "a.h5")
     environment = os.environ | {"PYTHONPATH": str(tmp_path / "site")}
-    done = subprocess.run(
-        [sys.executable, "-c", script, "compare", path, path], env=environment, capture_output=True, text=True, timeout=60
-    )
-    assert done.returncode == 0 and "no difference seen" in done.stdout, done.stderr
+    for given, answer in ((["compare", path, path], "no difference seen"), (["published", path], "Published and measured")):
+        done = subprocess.run([sys.executable, "-c", script, *given], env=environment, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and answer in done.stdout, done.stderr

@@ -3,7 +3,7 @@
     load(paths)    an xarray Dataset of any number of runs     frame(paths)    the same as a pandas frame, a row a cycle
     runs(paths)    a pandas frame, a row a run                 nodes(path)     an xarray Dataset of one run, node by node
 
-The rule that surprises: importing this package imports nothing heavy; each name is looked up when it is first used.
+Importing this package imports nothing heavy; each name is looked up when it is first used.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
     healmpi-report DIR -o report/         0: written     2: nothing could be read, or a bad option
     healmpi-report compare A B            0: no worse    3: B is slower or less accurate    2: as above
+    healmpi-report published DIR          0: written     2: as above
 
-The rule that surprises: a folder called `compare` is named ./compare.
+A folder called `compare` or `published` is named ./compare or ./published.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from healmpi_analysis.errors import AnalysisError
 
         try:
-            return _compare(given[1:]) if given[:1] == ["compare"] else _report(given)
+            command = _COMMANDS.get(given[0]) if given else None
+            return command(given[1:]) if command else _report(given)
         except AnalysisError as error:
             print(f"healmpi-report: {error}", file=sys.stderr)
             return USAGE
@@ -49,18 +51,26 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(program: str, description: str) -> argparse.ArgumentParser:
     parser = _Parser(prog=program, description=description)
-    parser.add_argument("--include-invalid", action="store_true", help="use runs that are not VALID too, and the parts of killed runs")
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
     return parser
+
+
+def _add_places(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("places", nargs="+", type=Path, metavar="DIR", help="a folder, a results file, or the OUT.h5.parts of a killed run")
+
+
+def _add_invalid(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--include-invalid", action="store_true", help="use runs that are not VALID too, and the parts of killed runs")
 
 
 def _report(arguments: Sequence[str]) -> int:
     parser = _parser(
         "healmpi-report",
         "Make a page with figures and tables of the results files in folders (searched to any depth) or of single files. "
-        "`healmpi-report compare A B` compares two files or folders.",
+        "`healmpi-report compare A B` compares two files or folders; `healmpi-report published DIR` sets runs beside published ones.",
     )
-    parser.add_argument("places", nargs="+", type=Path, metavar="DIR", help="a folder, a results file, or the OUT.h5.parts of a killed run")
+    _add_places(parser)
+    _add_invalid(parser)
     parser.add_argument("-o", "--out", type=Path, default=Path("report"), help="folder of the report (default: report)")
     parser.add_argument("--title", default="", help="heading of the page")
     parser.add_argument("--detailed", type=_count, default=6, metavar="N", help="groups whose single nodes are drawn (default: 6)")
@@ -69,13 +79,22 @@ def _report(arguments: Sequence[str]) -> int:
     from healmpi_analysis.report import make_report
 
     made = make_report(
-        options.places, options.out, include_invalid=options.include_invalid, detailed=options.detailed, figures=not options.no_figures,
-        title=options.title, quiet=options.quiet,
-    )  # fmt: skip
-    for _, reason in made.refused:
-        print(f"healmpi-report: left out: {reason}", file=sys.stderr)
+        options.places,
+        options.out,
+        include_invalid=options.include_invalid,
+        detailed=options.detailed,
+        figures=not options.no_figures,
+        title=options.title,
+        quiet=options.quiet,
+    )
+    _tell_left_out([reason for _, reason in made.refused])
     print(f"{made.page}: {made.used} of {made.runs} runs" + (f", {len(made.refused)} files cannot be read" if made.refused else ""))
     return OK
+
+
+def _tell_left_out(reasons: Sequence[str]) -> None:
+    for reason in reasons:
+        print(f"healmpi-report: left out: {reason}", file=sys.stderr)
 
 
 def _compare(arguments: Sequence[str]) -> int:
@@ -84,22 +103,51 @@ def _compare(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("a", type=Path, metavar="A", help="a results file or a folder of them: the base")
     parser.add_argument("b", type=Path, metavar="B", help="the same, compared with A")
+    _add_invalid(parser)
     parser.add_argument(
         "--tolerance", type=_share, default=0.05, metavar="X", help="relative change of time that is no difference (default: 0.05)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON too")
     options = parser.parse_args(arguments)
     from healmpi_analysis.compare import compare, describe
-    from healmpi_analysis.errors import AnalysisError
 
     result = compare(options.a, options.b, tolerance=options.tolerance, include_invalid=options.include_invalid, quiet=options.quiet)
     print(describe(result))
     if options.json:
-        try:
-            options.json.write_text(json.dumps(result.as_dict(), indent=1) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise AnalysisError(f"{options.json} cannot be written ({error.strerror})") from None
+        _write(options.json, json.dumps(result.as_dict(), indent=1) + "\n")
     return REGRESSED if result.regressed else OK
+
+
+def _published(arguments: Sequence[str]) -> int:
+    parser = _parser(
+        "healmpi-report published",
+        "Print docs/reproduction.md: a page in Markdown that sets published numbers beside those of the results files.",
+    )
+    _add_places(parser)
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the page into this file (default: print it)")
+    options = parser.parse_args(arguments)
+    from healmpi_analysis.published import make_page
+
+    made = make_page(options.places, quiet=options.quiet)
+    _tell_left_out(made.left_out)
+    if options.out is None:
+        print(made.text, end="")
+    else:
+        _write(options.out, made.text)
+        print(f"{options.out}: {made.used} runs")
+    return OK
+
+
+_COMMANDS = {"compare": _compare, "published": _published}
+
+
+def _write(path: Path, text: str) -> None:
+    from healmpi_analysis.errors import AnalysisError
+
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise AnalysisError(f"{path} cannot be written ({error.strerror})") from None
 
 
 def _count(text: str) -> int:

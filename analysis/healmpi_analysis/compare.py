@@ -95,8 +95,8 @@ def compare(a: Path, b: Path, *, tolerance: float = TIME_TOLERANCE, include_inva
     """Two files or two folders. Raises AnalysisError: unreadable, or no VALID run on a side, or nothing in common."""
     (runs_a, skipped_a), (runs_b, skipped_b) = (_runs(place, include_invalid, quiet) for place in (a, b))
     groups_a, groups_b = group_records(runs_a), group_records(runs_b)
-    inner = [name for name in differences([group.config for group in [*groups_a, *groups_b]])
-             if _varies(name, groups_a) or _varies(name, groups_b)]  # fmt: skip
+    fields = differences([group.config for group in [*groups_a, *groups_b]])
+    inner = [name for name in fields if _varies(name, groups_a) or _varies(name, groups_b)]
     keyed_a, keyed_b = ({_key(group, inner): group for group in groups} for groups in (groups_a, groups_b))
     common = [key for key in keyed_a if key in keyed_b]
     if not common:
@@ -104,7 +104,7 @@ def compare(a: Path, b: Path, *, tolerance: float = TIME_TOLERANCE, include_inva
             f"{a} and {b} have no group of runs in common: {_first(groups_a)} against {_first(groups_b)}; "
             "compare two files, or two folders with the same set of runs"
         )
-    outer = [name for name in differences([group.config for group in [*groups_a, *groups_b]]) if name not in inner]
+    outer = [name for name in fields if name not in inner]
     changed = tuple((name, _text(groups_a[0].config.get(name)), _text(groups_b[0].config.get(name))) for name in outer)
     ranks = [sorted({run.facts.ranks for run in runs}) for runs in (runs_a, runs_b)]
     if ranks[0] != ranks[1]:

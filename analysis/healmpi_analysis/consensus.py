@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from healmpi_analysis.sources import BLOCK_BYTES, Source
+from healmpi_analysis.source import BLOCK_BYTES, Source
 
 
 def final_distance(source: Source) -> float:
@@ -18,7 +18,7 @@ def final_distance(source: Source) -> float:
         return np.nan
     alive = source.read("alive", len(source.cycles) - 1, len(source.cycles))[0] != 0
     step = max(1, BLOCK_BYTES // (8 * models.shape[1]))
-    shift, total, squares, count = None, 0.0, 0.0, 0
+    shift, total, squares, count = None, np.zeros(models.shape[1]), 0.0, 0
     for start in range(0, models.shape[0], step):
         rows = models[start : start + step].astype(np.float64)[alive[start : start + step]]
         rows = rows[np.isfinite(rows).all(axis=1)]
@@ -28,5 +28,7 @@ def final_distance(source: Source) -> float:
         shift = rows[0].copy() if shift is None else shift
         rows -= shift
         total, squares, count = total + rows.sum(axis=0), squares + float((rows**2).sum()), count + len(rows)
+    if not count:
+        return np.nan
     # The mean of the squares less the square of the mean; rounding may leave it a hair below zero.
-    return float(np.sqrt(max(0.0, squares / count - float(((total / count) ** 2).sum())))) if count else np.nan
+    return float(np.sqrt(max(0.0, squares / count - float(((total / count) ** 2).sum()))))

@@ -1,6 +1,6 @@
 """The one kind of error that a user sees: a sentence that names what is wrong and what is allowed.
 
-The rule that surprises: whatever else is raised is a fault of this package, and is not dressed up.
+Whatever else is raised is a fault of this package, and is not dressed up.
 """
 
 

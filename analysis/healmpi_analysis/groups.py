@@ -13,9 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from healmpi_analysis.records import Record
+from healmpi_analysis.scenario import FAULT_FREE
 
 IGNORED = ("run.seed",)
 """Fields of the configuration that do not set groups apart."""
+
+HOW_IT_IS_RECORDED = ("evaluation.", "results.", "limits.")
+"""Beginnings of fields that say how a run is recorded or limited, and nothing of what is run."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def group_records(records: Sequence[Record]) -> list[Group]:
         Group(label, variant, runs[0].scenario, {n: v for n, v in runs[0].config.items() if n not in IGNORED}, runs)
         for (label, variant), runs in zip(names, members, strict=True)
     ]
-    return sorted(groups, key=lambda group: (group.variant, group.scenario != "no faults", group.scenario, group.label))
+    return sorted(groups, key=lambda group: (group.variant, group.scenario != FAULT_FREE, group.scenario, group.label))
 
 
 def by_ranks(groups: Sequence[Group]) -> list[Group]:
@@ -97,8 +101,7 @@ def _telling_fields(records: Sequence[Record]) -> list[str]:
     kept: list[str] = []
     fields = differences([record.config for record in records])
     # What is run says more than how it is recorded or limited.
-    late = ("evaluation.", "results.", "limits.")
-    for name in sorted(fields, key=lambda field: (field.startswith("faults."), field.startswith(late), fields.index(field))):
+    for name in sorted(fields, key=lambda field: (field.startswith("faults."), field.startswith(HOW_IT_IS_RECORDED), fields.index(field))):
         told = [
             (record.algorithm, record.scenario if name.startswith("faults.") else "", *(repr(record.config.get(one)) for one in kept))
             for record in records

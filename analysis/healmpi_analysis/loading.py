@@ -1,6 +1,6 @@
 """Any number of runs in one xarray Dataset or pandas frame, with the configuration as coordinates.
 
-The rule that surprises: what is loaded is per cycle, summed or averaged over nodes, so that a thousand runs fit into
+What is loaded is per cycle, summed or averaged over nodes, so that a thousand runs fit into
 memory. `nodes` gives one run node by node, without the tables by kind of message.
 """
 
@@ -29,6 +29,7 @@ _UNITS = {
     "evaluated": "node",
     "live": "node",
     "hubs": "node",
+    "stale": "node",
     "messages": "message",
     "model_messages": "message",
     "hub_messages": "message",
@@ -51,7 +52,7 @@ def load(places: Places, *, quiet: bool = True) -> xarray.Dataset:
 
     Variables: the columns of records.Record.series [run, cycle], float64, nan where a run has no such cycle, with the
     attribute `unit`; kind_messages, kind_bytes [run, cycle, kind], sent; phase_seconds [run, cycle, phase], mean over ranks.
-    Coordinates along run: path, label, scenario, seed, nodes, ranks, hub_count, verdict, complete, and every field of the
+    Coordinates along run: path, label, algorithm, scenario, seed, nodes, ranks, hub_count, verdict, complete, and every field of the
     configuration by its name, 'learner.optimizer'; a list is its JSON text, a field that a run lacks is None.
     quiet: no progress bar. Raises AnalysisError for the first file that cannot be read.
     """
@@ -66,17 +67,14 @@ def load(places: Places, *, quiet: bool = True) -> xarray.Dataset:
         table = np.full((len(records), len(cycles)), np.nan)
         for index, record in enumerate(records):
             table[index, rows[index]] = record.series[name]
-        variables[name] = (("run", "cycle"), table, {"unit": unit})
-    for name, dim, names, unit in (
-        ("kind_messages", "kind", kinds, "message"),
-        ("kind_bytes", "kind", kinds, "B"),
-        ("phase_seconds", "phase", phases, "s"),
-    ):
+        variables[name] = xarray.Variable(("run", "cycle"), table, {"unit": unit})
+    for name, dim, unit in (("kind_messages", "kind", "message"), ("kind_bytes", "kind", "B"), ("phase_seconds", "phase", "s")):
+        names = kinds if dim == "kind" else phases
         table = np.full((len(records), len(cycles), len(names)), np.nan)
         for index, record in enumerate(records):
-            own = record.facts.kinds if dim == "kind" else record.facts.phases
-            table[index][np.ix_(rows[index], [names.index(one) for one in own])] = getattr(record, name)
-        variables[name] = (("run", "cycle", dim), table, {"unit": unit})
+            own = [names.index(one) for one in (record.facts.kinds if dim == "kind" else record.facts.phases)]
+            table[index][np.ix_(rows[index], np.array(own, int))] = getattr(record, name)
+        variables[name] = xarray.Variable(("run", "cycle", dim), table, {"unit": unit})
     coordinates = {"run": np.arange(len(records)), "cycle": cycles, "kind": kinds, "phase": phases}
     return xarray.Dataset(variables, coordinates | {name: ("run", values) for name, values in _run_columns(records).items()})
 
@@ -93,12 +91,17 @@ def runs(places: Places, *, quiet: bool = True) -> pd.DataFrame:
     """One row a run: figures of the run, what is known of it, its configuration."""
     records = _records(places, quiet)
     figures = {
-        "accuracy": metrics.final_accuracy, "cycles_to_0.85": lambda run: metrics.cycles_to(run, 0.85),
-        "cycles_to_0.90": lambda run: metrics.cycles_to(run, 0.90), "cycles_to_0.95": lambda run: metrics.cycles_to(run, 0.95),
-        "seconds": metrics.seconds, "wall_s": metrics.wall_seconds, "cycles_per_s": metrics.cycles_per_second,
-        "messages_per_cycle": metrics.messages_per_cycle, "model_messages_per_cycle": metrics.model_messages_per_cycle,
+        "accuracy": metrics.final_accuracy,
+        "cycles_to_0.85": lambda run: metrics.cycles_to(run, 0.85),
+        "cycles_to_0.90": lambda run: metrics.cycles_to(run, 0.90),
+        "cycles_to_0.95": lambda run: metrics.cycles_to(run, 0.95),
+        "seconds": metrics.seconds,
+        "wall_s": metrics.wall_seconds,
+        "cycles_per_s": metrics.cycles_per_second,
+        "messages_per_cycle": metrics.messages_per_cycle,
+        "model_messages_per_cycle": metrics.model_messages_per_cycle,
         "bytes_per_cycle": metrics.bytes_per_cycle,
-    }  # fmt: skip
+    }
     columns = {name: [figure(record) for record in records] for name, figure in figures.items()}
     return pd.DataFrame(columns | _run_columns(records)).rename_axis("run")
 
@@ -140,12 +143,17 @@ def _run_columns(records: Sequence[Record]) -> dict[str, list]:
     """What is known of each run, and every field of its configuration."""
     labels = {run.path: group.label for group in group_records(records) for run in group.runs}
     columns: dict[str, list] = {
-        "path": [str(record.path) for record in records], "label": [labels[record.path] for record in records],
-        "scenario": [record.scenario for record in records], "seed": [record.seed for record in records],
-        "nodes": [record.facts.nodes for record in records], "ranks": [record.facts.ranks for record in records],
-        "hub_count": [record.facts.hub_count for record in records], "verdict": [record.facts.verdict for record in records],
+        "path": [str(record.path) for record in records],
+        "label": [labels[record.path] for record in records],
+        "algorithm": [record.algorithm for record in records],
+        "scenario": [record.scenario for record in records],
+        "seed": [record.seed for record in records],
+        "nodes": [record.facts.nodes for record in records],
+        "ranks": [record.facts.ranks for record in records],
+        "hub_count": [record.facts.hub_count for record in records],
+        "verdict": [record.facts.verdict for record in records],
         "complete": [record.facts.complete for record in records],
-    }  # fmt: skip
+    }
     for name in dict.fromkeys(name for record in records for name in record.config):
         columns[name] = [record.config.get(name) for record in records]
     return columns

@@ -1,7 +1,7 @@
 """Numbers of one run, worked out of its record; each is nan where the run does not have it.
 
 The rule that surprises: the first cycle with an accuracy is the first *evaluated* one, so with `evaluation.every` = 10 it may
-be up to 9 cycles late. `sampled_every` tells.
+be up to 9 cycles late.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import numpy as np
 
 from healmpi_analysis import contract
 from healmpi_analysis.records import Record
+
+_ROUNDING = 1e-7
+"""Accuracies are float32 in the file, where 0.9 is a little less than it is."""
 
 
 def final_accuracy(record: Record) -> float:
@@ -20,7 +23,7 @@ def final_accuracy(record: Record) -> float:
 
 def cycles_to(record: Record, target: float) -> float:
     """First evaluated cycle with at least this mean accuracy."""
-    reached = record.judged.index[record.judged >= target]
+    reached = record.judged.index[record.judged >= target - _ROUNDING]
     return float(reached[0]) if len(reached) else np.nan
 
 
@@ -28,12 +31,6 @@ def seconds_to(record: Record, target: float) -> float:
     """Seconds of the algorithm until the end of that cycle."""
     cycle = cycles_to(record, target)
     return float(record.series["elapsed"][cycle]) if np.isfinite(cycle) else np.nan
-
-
-def sampled_every(record: Record) -> float:
-    """Cycles between evaluations, the median."""
-    judged = record.judged.index
-    return float(np.median(np.diff(judged))) if len(judged) > 1 else np.nan
 
 
 def seconds(record: Record) -> float:
@@ -66,6 +63,14 @@ def messages_per_cycle(record: Record) -> float:
 
 def bytes_per_cycle(record: Record) -> float:
     return _mean(record, "bytes")
+
+
+def share_alone(record: Record) -> float:
+    """Share of the live nodes that took in nobody's model in the last cycle; 1 when nobody lives."""
+    if not len(record.series):
+        return np.nan
+    live, stale = record.series[["live", "stale"]].iloc[-1]
+    return float(stale / live) if live else 1.0
 
 
 def model_messages_per_cycle(record: Record) -> float:

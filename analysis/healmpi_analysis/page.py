@@ -1,6 +1,6 @@
 """One HTML page that needs nothing else: no script, no font, no network; pictures are inside it.
 
-The rule that surprises: the page forbids itself everything from elsewhere (Content-Security-Policy), so that it opens the
+The page forbids itself everything from elsewhere (Content-Security-Policy), so that it opens the
 same offline. Wide tables and pictures scroll inside their own frame, never the page.
 """
 

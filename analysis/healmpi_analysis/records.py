@@ -1,6 +1,6 @@
 """A run reduced to what is known per cycle and per rank, in one pass over the file, a block of cycles at a time.
 
-The rule that surprises: there are two clocks. *Seconds* are those of the algorithm (train, messaging, wait, group) on the
+There are two clocks. *Seconds* are those of the algorithm (train, messaging, wait, group) on the
 slowest rank so far; *wall seconds* also count judging models and keeping records. Both count from the first recorded
 cycle on, warm-up included.
 """
@@ -19,10 +19,13 @@ from tqdm import tqdm
 
 from healmpi_analysis import contract
 from healmpi_analysis.errors import AnalysisError
-from healmpi_analysis.scenario import flatten, scenario
-from healmpi_analysis.sources import Facts, Source, open_source
+from healmpi_analysis.scenario import flatten, mechanical_scenario
+from healmpi_analysis.source import Facts, Source
+from healmpi_analysis.sources import open_source
 
-TABLES = ("accuracy", "alive", "is_hub", "incarnation", "model_crc32", "seconds", "messages_out", "messages_in", "bytes_out", "bytes_in")
+_OF_NODES = ("accuracy", "alive", "is_hub", "incarnation", "staleness", "model_crc32")
+_OF_MESSAGES = ("messages_out", "messages_in", "bytes_out", "bytes_in")
+TABLES = (*_OF_NODES, "seconds", *_OF_MESSAGES)
 """What the pass reads of /cycles; one that a file lacks leaves its columns nan."""
 
 
@@ -34,6 +37,7 @@ class Record:
       accuracy, accuracy_std, accuracy_min: over live nodes that were evaluated, nan where none was;
       accuracy_settled: the same mean without nodes that were replaced in this cycle;
       evaluated, live, hubs (live nodes that believe to be hubs): nodes;
+      stale: live nodes that took in nobody's model in this cycle;
       messages, model_messages [message], bytes [B]: sent in the cycle, all nodes;
       hub_messages, other_messages, hub_bytes, other_bytes: sent and accepted, by hubs and by other live nodes, all together;
       seconds, wall_seconds [s]: of the cycle; elapsed, wall_elapsed [s]: since the start, at the end of the cycle;
@@ -69,11 +73,13 @@ class Record:
 
     @property
     def algorithm(self) -> str:
-        return str(self.config.get("run.algorithm", "?"))
+        """What the file calls the run, else its preset."""
+        return self.facts.title or str(self.config.get("run.algorithm", "?"))
 
     @functools.cached_property
     def scenario(self) -> str:
-        return scenario(self.config)
+        """The faults in short words: the file's own, else a mechanical label (healmpi_analysis.scenario)."""
+        return self.facts.scenario or mechanical_scenario(self.facts.config.get("faults", {}))
 
     @property
     def valid(self) -> bool:
@@ -102,7 +108,7 @@ def reduce_source(source: Source) -> Record:
     pieces: list[dict[str, np.ndarray]] = []
     hubs_then: dict[int, np.ndarray] = {}
     before_faults = set(faults["cycle"] - 1)
-    incarnation = None
+    incarnation = np.zeros(source.facts.nodes, np.int64)
     for start, stop in source.blocks(tables):
         block = {name: source.read(name, start, stop) for name in tables}
         alive = block["alive"] != 0
@@ -111,9 +117,10 @@ def reduce_source(source: Source) -> Record:
             int(source.cycles[start + row]): hub[row] for row in range(stop - start) if source.cycles[start + row] in before_faults
         }
         piece = {"live": alive.sum(axis=1), "hubs": hub.sum(axis=1), "hub_set": _set_names(hub)}
-        piece |= _accuracy(block, alive, incarnation) | _distinct(block, alive) | _traffic(block, alive, hub, source.facts.kinds)
+        piece |= _accuracy(block, alive, incarnation) | _stale(block, alive) | _distinct(block, alive)
+        piece |= _traffic(block, alive, hub, source.facts)
         piece |= _times(block, hosts, source.facts.phases, rank_seconds, clock)
-        incarnation = block["incarnation"][-1] if "incarnation" in block else None
+        incarnation = block["incarnation"][-1] if "incarnation" in block else incarnation
         pieces.append(piece)
     columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]} if pieces else _no_cycles(source.facts)
     faults = faults.assign(was_hub=[_was_hub(hubs_then, *row) for row in zip(faults["cycle"], faults["node"], strict=True)])
@@ -144,7 +151,7 @@ def _was_hub(hubs_then: dict[int, np.ndarray], cycle: int, node: int) -> bool:
 
 
 def _no_cycles(facts: Facts) -> dict[str, np.ndarray]:
-    names = ("live", "hubs", "hub_set", *_ACCURACY, "distinct_models", *_TRAFFIC, "elapsed", "wall_elapsed")
+    names = ("live", "hubs", "hub_set", *_ACCURACY, "stale", "distinct_models", *_TRAFFIC, "elapsed", "wall_elapsed")
     kinds, phases = np.empty((0, len(facts.kinds))), np.empty((0, len(facts.phases)))
     return dict.fromkeys(names, np.empty(0)) | {"kind_messages": kinds, "kind_bytes": kinds, "phase_seconds": phases}
 
@@ -154,7 +161,8 @@ def _no_cycles(facts: Facts) -> dict[str, np.ndarray]:
 _ACCURACY = ("accuracy", "accuracy_std", "accuracy_min", "accuracy_settled", "evaluated")
 
 
-def _accuracy(block: dict[str, np.ndarray], alive: np.ndarray, incarnation: np.ndarray | None) -> dict[str, np.ndarray]:
+def _accuracy(block: dict[str, np.ndarray], alive: np.ndarray, incarnation: np.ndarray) -> dict[str, np.ndarray]:
+    """incarnation: [nodes], before the first cycle of the block."""
     if "accuracy" not in block:
         return dict.fromkeys(_ACCURACY, np.full(len(alive), np.nan))
     accuracy = block["accuracy"].astype(np.float64)
@@ -163,12 +171,14 @@ def _accuracy(block: dict[str, np.ndarray], alive: np.ndarray, incarnation: np.n
     least = np.where(judged, accuracy, np.inf).min(axis=1, initial=np.inf)
     settled = judged
     if "incarnation" in block:
-        first = block["incarnation"][:1] if incarnation is None else incarnation[None]
-        settled = judged & (np.diff(block["incarnation"], axis=0, prepend=first) == 0)
+        settled = judged & (np.diff(block["incarnation"], axis=0, prepend=incarnation[None]) == 0)
     return {
-        "accuracy": mean, "accuracy_std": spread, "accuracy_min": np.where(np.isinf(least), np.nan, least),
-        "accuracy_settled": _mean_and_std(accuracy, settled)[0], "evaluated": judged.sum(axis=1),
-    }  # fmt: skip
+        "accuracy": mean,
+        "accuracy_std": spread,
+        "accuracy_min": np.where(np.isinf(least), np.nan, least),
+        "accuracy_settled": _mean_and_std(accuracy, settled)[0],
+        "evaluated": judged.sum(axis=1),
+    }
 
 
 def _mean_and_std(values: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -178,6 +188,12 @@ def _mean_and_std(values: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np
     mean = np.where(which, values, 0.0).sum(axis=1) / counts
     square = np.where(which, (values - mean[:, None]) ** 2, 0.0).sum(axis=1) / counts
     return mean, np.sqrt(square)
+
+
+def _stale(block: dict[str, np.ndarray], alive: np.ndarray) -> dict[str, np.ndarray]:
+    if "staleness" not in block:
+        return {"stale": np.full(len(alive), np.nan)}
+    return {"stale": (alive & (block["staleness"] != 0)).sum(axis=1)}
 
 
 def _distinct(block: dict[str, np.ndarray], alive: np.ndarray) -> dict[str, np.ndarray]:
@@ -192,12 +208,12 @@ def _distinct(block: dict[str, np.ndarray], alive: np.ndarray) -> dict[str, np.n
 _TRAFFIC = ("messages", "model_messages", "bytes", "hub_messages", "other_messages", "hub_bytes", "other_bytes")
 
 
-def _traffic(block: dict[str, np.ndarray], alive: np.ndarray, hub: np.ndarray, kinds: tuple[str, ...]) -> dict[str, np.ndarray]:
+def _traffic(block: dict[str, np.ndarray], alive: np.ndarray, hub: np.ndarray, facts: Facts) -> dict[str, np.ndarray]:
     messages, size = (block[name].sum(axis=1, dtype=np.int64) for name in ("messages_out", "bytes_out"))
-    models = [index for index, kind in enumerate(kinds) if kind in contract.MODEL_KINDS]
+    models = [index for index, kind in enumerate(facts.kinds) if kind in facts.model_kinds]
     found = {"messages": messages.sum(axis=1), "model_messages": messages[:, models].sum(axis=1), "bytes": size.sum(axis=1)}
     for what in ("messages", "bytes"):
-        load = sum(block[f"{what}_{way}"].sum(axis=2, dtype=np.int64) for way in ("out", "in"))
+        load = block[f"{what}_out"].sum(axis=2, dtype=np.int64) + block[f"{what}_in"].sum(axis=2, dtype=np.int64)
         found |= {f"hub_{what}": (load * hub).sum(axis=1), f"other_{what}": (load * (alive & ~hub)).sum(axis=1)}
     return found | {"kind_messages": messages, "kind_bytes": size}
 
@@ -225,9 +241,10 @@ def _times(block: dict[str, np.ndarray], hosts: _Hosts, phases: tuple[str, ...],
     seconds = block["seconds"]
     by_rank = np.stack([seconds[:, start:stop].sum(axis=1) for start, stop in zip(hosts.starts, hosts.stops, strict=True)], axis=1)
     totals[hosts.ranks] += by_rank.sum(axis=0)
-    counted = [index for index, phase in enumerate(phases) if phase not in contract.NOT_THE_ALGORITHM]
+    everything = list(range(len(phases)))
+    counted = [index for index in everything if phases[index] not in contract.NOT_THE_ALGORITHM]
     found = {"phase_seconds": by_rank.mean(axis=1)}
-    for row, (name, which) in enumerate((("elapsed", counted), ("wall_elapsed", slice(None)))):
+    for row, (name, which) in enumerate((("elapsed", counted), ("wall_elapsed", everything))):
         running = clock[row] + np.cumsum(by_rank[:, :, which].sum(axis=2), axis=0)
         clock[row] = running[-1]
         found[name] = running.max(axis=1)

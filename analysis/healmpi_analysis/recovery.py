@@ -24,12 +24,11 @@ HIT_NOBODY = "none"
 
 @dataclass(frozen=True, slots=True)
 class Episode:
-    """kind: of the faults. first, last: cycles. hits: faults in it. nodes: different nodes. hubs: how many faults hit a hub."""
+    """kind: of the faults. first, last: cycles. nodes: different nodes that were hit. hubs: how many faults hit a hub."""
 
     kind: str
     first: int
     last: int
-    hits: int
     nodes: int
     hubs: int
 
@@ -76,7 +75,7 @@ def episodes(record: Record) -> list[Episode]:
         for run in np.split(cycles, np.flatnonzero(np.diff(cycles) > 1) + 1):
             within = faults[faults["cycle"].isin(run)]
             nodes = within["node"][within["node"] >= 0].nunique()
-            found.append(Episode(str(kind), int(run[0]), int(run[-1]), len(within), nodes, int(within["was_hub"].sum())))
+            found.append(Episode(str(kind), int(run[0]), int(run[-1]), nodes, int(within["was_hub"].sum())))
     return sorted(found, key=lambda episode: (episode.first, episode.kind))
 
 

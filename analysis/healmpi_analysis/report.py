@@ -2,14 +2,14 @@
 
     report/index.html    report/figures/NAME.png, NAME.svg    report/tables/NAME.csv, NAME.md, NAME.tex
 
-The rule that surprises: runs that are not VALID are named on the page and left out of figures and tables, unless they are
+Runs that are not VALID are named on the page and left out of figures and tables, unless they are
 asked for or there are no others. A file that cannot be read does not stop the report; the page says why it is missing.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +19,7 @@ from tqdm import tqdm
 from healmpi_analysis import page
 from healmpi_analysis.consensus import final_distance
 from healmpi_analysis.errors import AnalysisError
-from healmpi_analysis.figures import DETAILED, all_pictures
+from healmpi_analysis.figures import DETAILED, Picture, all_pictures
 from healmpi_analysis.groups import Group, differences, group_records
 from healmpi_analysis.page import escape
 from healmpi_analysis.records import Record, read_records
@@ -71,30 +71,36 @@ def make_report(
     tables = all_tables(groups, _distances(used))
     runs = run_table(records, {run.path: group.label for group in groups for run in group.runs})
     written = _Written(out)
-    pictures = []
-    for one in tqdm(all_pictures(groups, detailed=detailed) if figures else (), desc="drawing", unit="figure", disable=quiet):
-        pictures.append(page.picture(one))
-        written.save(f"figures/{one.name}.png", one.png())
-        written.save(f"figures/{one.name}.svg", one.svg())
-    for one in (*tables, runs):
+    pictures = [_save_picture(written, one) for one in _drawn(groups, detailed, quiet)] if figures else []
+    for table in (*tables, runs):
         for kind, render in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
-            written.save(f"tables/{one.name}.{kind}", render(one).encode())
+            written.save(f"tables/{table.name}.{kind}", render(table).encode())
     name = title or f"healmpi report: {', '.join(place.name or str(place) for place in places)}"
     parts = [
         _head(name, records, used, groups, refused),
         _verdicts(records, used, refused, none_valid and not include_invalid),
         _what(groups),
         _section("figures", "Figures", f'<div class="pictures">{"".join(pictures)}</div>' if pictures else "<p>Nothing was drawn.</p>"),
-        _section(
-            "tables",
-            "Tables",
-            "".join(page.table(one) for one in tables) + '<p class="note">The same as CSV, Markdown and LaTeX: folder tables.</p>',
-        ),
+        _section("tables", "Tables", "".join(page.table(one) for one in tables) + _TABLE_FILES),
         _provenance(records, runs),
     ]
     written.save("index.html", page.page(name, parts).encode())
     written.finish()
     return Report(out / "index.html", len(records), len(used), refused)
+
+
+_TABLE_FILES = '<p class="note">The same as CSV, Markdown and LaTeX: folder tables.</p>'
+
+
+def _drawn(groups: Sequence[Group], detailed: int, quiet: bool) -> Iterator[Picture]:
+    return iter(tqdm(all_pictures(groups, detailed=detailed), desc="drawing", unit="figure", disable=quiet))
+
+
+def _save_picture(written: _Written, one: Picture) -> str:
+    """Its two files, and the HTML that has it inside."""
+    written.save(f"figures/{one.name}.png", one.png())
+    written.save(f"figures/{one.name}.svg", one.svg())
+    return page.picture(one)
 
 
 def _distances(records: Sequence[Record]) -> dict[Path, float]:
@@ -122,7 +128,8 @@ class _Written:
     """Writes the files of a report; what an earlier report left in the folder is removed first."""
 
     def __init__(self, out: Path):
-        self._out, self._names = out, []
+        self._out = out
+        self._names: list[str] = []
         try:
             for name in (out / MANIFEST).read_text(encoding="utf-8").splitlines() if (out / MANIFEST).is_file() else []:
                 # A manifest that was tampered with must not reach outside the folder.

@@ -1,22 +1,24 @@
-"""A run's configuration in short words: flat names, and what its fault section says.
+"""A configuration with flat names, and what is called a scenario: the faults of a run in short words.
 
-The rule that surprises: fields that are not known here still count. Any field of the fault section that is a positive
-share (its name ends in fraction, rate, probability or loss) becomes part of the scenario under its own name.
+A results file of schema 1.2 says its scenario itself, and those words are healmpi's. For an older one the label is mechanical:
+the fields of the fault section that are switched on, as they are stored, so that nothing unknown is taken for a run without
+faults.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 
 FAULT_FREE = "no faults"
-_CRASH, _CHURN = ("crash_fraction", "crash_nodes", "crash_hubs"), ("churn_fraction",)
-_SHARES = ("fraction", "rate", "probability", "loss")
+"""The scenario of a run in which nothing goes wrong."""
+
+_OFF = ("", "none", "start", "random", "initial")
+"""Texts of the fault section that switch nothing on."""
 
 
 def flatten(config: dict, prefix: str = "") -> dict:
-    """'section.field' -> value; a list that is not empty becomes its JSON text, so that values can be compared and grouped."""
-    found = {}
+    """'section.field' -> value; a list becomes its JSON text, so that values can be compared and grouped."""
+    found: dict = {}
     for name, value in config.items():
         if isinstance(value, dict):
             found |= flatten(value, f"{prefix}{name}.")
@@ -25,46 +27,30 @@ def flatten(config: dict, prefix: str = "") -> dict:
     return found
 
 
-def scenario(config: dict) -> str:
-    """What goes wrong, for example 'all hubs crash at 20, 10% churn 30-40'. config: flat."""
-    faults = {name.removeprefix("faults."): value for name, value in config.items() if name.startswith("faults.")}
-    return ", ".join(_parts(faults)) or FAULT_FREE
+def mechanical_scenario(faults: dict) -> str:
+    """The fields of a stored fault section that are switched on, with the cycles that belong to them; FAULT_FREE: none is.
+
+    For example 'crash_fraction=0.2, spare_hubs=true, crash_cycle=10'. A cycle belongs to the fields whose first word it shares.
+    """
+    on = {name: value for name, value in faults.items() if not _is_cycle(name) and _switched_on(value)}
+    subjects = {name.partition("_")[0] for name in on}
+    cycles = {name: value for name, value in faults.items() if _is_cycle(name) and name.partition("_")[0] in subjects}
+    return ", ".join(f"{name}={_shown(value)}" for name, value in (on | cycles).items()) or FAULT_FREE
 
 
-def _parts(faults: dict) -> Iterator[str]:
-    crash = {"kind": "crash", "cycle": faults.get("crash_cycle", 1), "point": faults.get("crash_point", "start")}
-    for name, field in (("crash_fraction", "fraction"), ("crash_nodes", "nodes"), ("crash_hubs", "hubs")):
-        yield from _event(crash | {field: _read(faults.get(name))})
-    churn = {"kind": "churn", "cycle": faults.get("churn_first_cycle", 1), "last_cycle": faults.get("churn_last_cycle", 0)}
-    yield from _event(churn | {"fraction": faults.get("churn_fraction", 0)})
-    for event in _read(faults.get("plan")) or []:
-        yield from _event(event)
-    for name, value in faults.items():
-        known = name in _CRASH + _CHURN
-        if not known and name.endswith(_SHARES) and isinstance(value, (int, float)) and value > 0:
-            yield f"{value:.3g} {name.replace('_', ' ')}"
+def _is_cycle(name: str) -> bool:
+    return name.endswith("cycle")
 
 
-def _read(value):
-    """A list that flatten made a text of."""
-    return json.loads(value) if isinstance(value, str) and value.startswith(("[", "{")) else value
+def _switched_on(value: object) -> bool:
+    if isinstance(value, (int, float)):
+        return value > 0
+    return value not in _OFF if isinstance(value, str) else bool(value)
 
 
-def _event(event: dict) -> Iterator[str]:
-    who = _who(event)
-    if not who:
-        return
-    kind, first, last = event.get("kind", "crash"), event.get("cycle", 1), event.get("last_cycle", 0)
-    when = f"{first}-{last}" if last and last != first else f"at {first}"
-    point = event.get("point", "start")
-    where = "" if point == "start" else f" ({point.replace('_', ' ')})"
-    yield f"{who} {kind} {when}{where}"
-
-
-def _who(event: dict) -> str:
-    nodes, hubs = event.get("nodes") or [], event.get("hubs") or "none"
-    if event.get("fraction"):
-        return f"{100 * event['fraction']:.3g}%"
-    if nodes:
-        return f"node {nodes[0]}" if len(nodes) == 1 else f"{len(nodes)} nodes"
-    return "" if hubs == "none" else {"one": "one hub", "all": "all hubs"}.get(hubs, f"{hubs} hubs")
+def _shown(value: object) -> str:
+    """A value as text; of the events of a plan the fields that are switched on."""
+    if isinstance(value, list) and any(isinstance(one, dict) for one in value):
+        events = (" ".join(f"{name}={_shown(one)}" for name, one in event.items() if _switched_on(one)) for event in value)
+        return f"[{'; '.join(events)}]"
+    return value if isinstance(value, str) else json.dumps(value)

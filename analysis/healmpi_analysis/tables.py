@@ -1,13 +1,13 @@
 """The tables of a report, each a frame of plain numbers that is written as CSV, Markdown, LaTeX and HTML.
 
-The rule that surprises: CSV has all numbers in full and a column for each; the texts for people join a value with its
+CSV has all numbers in full and a column for each; the texts for people join a value with its
 interval and round it. A dash is a number that does not exist: not reached, not measured, or no interval of a single run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ import pandas as pd
 from healmpi_analysis import metrics, statistics
 from healmpi_analysis.groups import Group, by_ranks
 from healmpi_analysis.records import Record
-from healmpi_analysis.recovery import recoveries
+from healmpi_analysis.recovery import Recovery, recoveries
 from healmpi_analysis.scaling import Point, strong_scaling, weak_scaling
 from healmpi_analysis.text import DASH, number, size, span
 
@@ -103,26 +103,35 @@ def _median(name: str, values: Sequence[float]) -> dict:
 def accuracy_table(groups: Sequence[Group]) -> Table:
     rows = []
     for group in groups:
-        values = statistics.finite([metrics.final_accuracy(run) for run in group.one_of_each_seed])
-        if values.size:
-            rows.append({"group": group.label, "n": values.size, **_with_interval("mean", values), **_sample(values),
-                         "nodes_std": statistics.mean([_node_spread(run) for run in group.one_of_each_seed])})  # fmt: skip
+        values = statistics.finite([metrics.final_accuracy(run) for run in group.one_of_each_seed]).tolist()
+        if values:
+            known = {"group": group.label, "n": len(values)}
+            nodes_std = statistics.mean([_node_spread(run) for run in group.one_of_each_seed])
+            rows.append({**known, **_with_interval("mean", values), **_sample(values), "nodes_std": nodes_std})
     note = (
         "Mean over live nodes in the last evaluated cycle, then over n seeds; in brackets the 95 % interval of the mean by resampling the "
         "seeds. std: standard deviation over seeds. Over nodes: the mean standard deviation over the nodes of a run."
     )
     cells = (
-        _GROUP, _N, _interval("accuracy", "mean", 4), _number("std", "std", 4), _number("median", "median", 4), _number("10 %", "p10", 4),
-        _number("90 %", "p90", 4), _number("std over nodes", "nodes_std", 4),
-    )  # fmt: skip
+        _GROUP,
+        _N,
+        _interval("accuracy", "mean", 4),
+        _number("std", "std", 4),
+        _number("median", "median", 4),
+        _number("10 %", "p10", 4),
+        _number("90 %", "p90", 4),
+        _number("std over nodes", "nodes_std", 4),
+    )
     return Table("accuracy", "Final accuracy", note, pd.DataFrame(rows), cells)
 
 
 def _sample(values: Sequence[float]) -> dict:
     return {
-        "std": statistics.spread(values), "median": statistics.median(values),
-        "p10": statistics.percentile(values, 10), "p90": statistics.percentile(values, 90),
-    }  # fmt: skip
+        "std": statistics.spread(values),
+        "median": statistics.median(values),
+        "p10": statistics.percentile(values, 10),
+        "p90": statistics.percentile(values, 90),
+    }
 
 
 def _node_spread(run: Record) -> float:
@@ -139,16 +148,19 @@ def target_table(timed: Sequence[Group]) -> Table:
         for target in targets:
             cycles = [metrics.cycles_to(run, target) for run in group.runs]
             seconds = [metrics.seconds_to(run, target) for run in group.runs]
-            rows.append({"group": group.label, "target": target, "n": len(cycles), "reached": statistics.finite(cycles).size,
-                         **_median("cycles", cycles), **_median("seconds", seconds)})  # fmt: skip
+            known = {"group": group.label, "target": target, "n": len(cycles), "reached": statistics.finite(cycles).size}
+            rows.append({**known, **_median("cycles", cycles), **_median("seconds", seconds)})
     note = (
         "Median over the runs that reached it, with its 95 % interval; the first evaluated cycle at that mean accuracy, and the "
         "algorithm's seconds (no judging, no record keeping) to its end. Where some runs did not reach it, the median flatters."
     )
     cells = (
-        _GROUP, _number("accuracy", "target", 2), Cell("reached", lambda row: f"{row['reached']} of {row['n']}"),
-        _interval("cycles", "cycles", 1), _interval("seconds", "seconds", 2),
-    )  # fmt: skip
+        _GROUP,
+        _number("accuracy", "target", 2),
+        Cell("reached", lambda row: f"{row['reached']} of {row['n']}"),
+        _interval("cycles", "cycles", 1),
+        _interval("seconds", "seconds", 2),
+    )
     return Table("time_to_accuracy", "Cycles and seconds to an accuracy", note, pd.DataFrame(rows), cells)
 
 
@@ -160,25 +172,8 @@ def recovery_table(timed: Sequence[Group]) -> Table:
             for one in recoveries(run):
                 by_episode.setdefault((one.episode.title, one.episode.first, one.episode.last), []).append(one)
         for (title, first, last), found in by_episode.items():
-            rows.append(
-                {
-                    "group": group.label,
-                    "episode": title,
-                    "first_cycle": first,
-                    "last_cycle": last,
-                    "n": len(found),
-                    "nodes_hit": statistics.mean([one.episode.nodes for one in found]),
-                    "hub_hits": statistics.mean([one.episode.hubs for one in found]),
-                    "hubs_back": int(np.isfinite([one.hub_cycles for one in found]).sum()),
-                    **_median("hub_cycles", [one.hub_cycles for one in found]),
-                    **_median("hub_seconds", [one.hub_seconds for one in found]),
-                    **_with_interval("accuracy_drop", [one.accuracy_drop for one in found]),
-                    "settled_drop": statistics.mean([one.settled_drop for one in found]),
-                    "accuracy_back": int(np.isfinite([one.accuracy_cycles for one in found]).sum()),
-                    **_median("accuracy_cycles", [one.accuracy_cycles for one in found]),
-                    **_median("accuracy_seconds", [one.accuracy_seconds for one in found]),
-                }
-            )
+            known = {"group": group.label, "episode": title, "first_cycle": first, "last_cycle": last, "n": len(found)}
+            rows.append(known | _episode_numbers(found))
     note = (
         "Counted from the last cycle of the episode until the wanted number of live nodes believe to be hubs "
         "and are the same a cycle later, and until the mean accuracy "
@@ -203,12 +198,27 @@ def recovery_table(timed: Sequence[Group]) -> Table:
     return Table("recovery", "Recovery after faults", note, pd.DataFrame(rows), cells)
 
 
+def _episode_numbers(found: Sequence[Recovery]) -> dict:
+    return {
+        "nodes_hit": statistics.mean([one.episode.nodes for one in found]),
+        "hub_hits": statistics.mean([one.episode.hubs for one in found]),
+        "hubs_back": int(np.isfinite([one.hub_cycles for one in found]).sum()),
+        **_median("hub_cycles", [one.hub_cycles for one in found]),
+        **_median("hub_seconds", [one.hub_seconds for one in found]),
+        **_with_interval("accuracy_drop", [one.accuracy_drop for one in found]),
+        "settled_drop": statistics.mean([one.settled_drop for one in found]),
+        "accuracy_back": int(np.isfinite([one.accuracy_cycles for one in found]).sum()),
+        **_median("accuracy_cycles", [one.accuracy_cycles for one in found]),
+        **_median("accuracy_seconds", [one.accuracy_seconds for one in found]),
+    }
+
+
 def consensus_table(groups: Sequence[Group], distances: dict) -> Table:
     rows = []
     for group in groups:
-        values = statistics.finite([distances.get(run.path, np.nan) for run in group.one_of_each_seed])
-        if values.size:
-            rows.append({"group": group.label, "n": values.size, **_with_interval("distance", values)})
+        values = statistics.finite([distances.get(run.path, np.nan) for run in group.one_of_each_seed]).tolist()
+        if values:
+            rows.append({"group": group.label, "n": len(values), **_with_interval("distance", values)})
     note = (
         "Of runs that saved their models: root mean square over live nodes of the L2 distance of the final model from the mean of all; "
         "mean over n seeds."
@@ -223,10 +233,15 @@ def traffic_table(groups: Sequence[Group]) -> Table:
     rows = []
     for group in groups:
         runs = group.one_of_each_seed
-        rows.append({"group": group.label, "n": len(runs),
-                     **_with_interval("messages", [metrics.messages_per_cycle(run) for run in runs]),
-                     "model_messages": statistics.mean([metrics.model_messages_per_cycle(run) for run in runs]),
-                     **_with_interval("bytes", [metrics.bytes_per_cycle(run) for run in runs])})  # fmt: skip
+        rows.append(
+            {
+                "group": group.label,
+                "n": len(runs),
+                **_with_interval("messages", [metrics.messages_per_cycle(run) for run in runs]),
+                "model_messages": statistics.mean([metrics.model_messages_per_cycle(run) for run in runs]),
+                **_with_interval("bytes", [metrics.bytes_per_cycle(run) for run in runs]),
+            }
+        )
     note = (
         "Sent per cycle by all nodes together, headers included; mean over n seeds with its 95 % interval. "
         "An exchange among hubs counts as its point-to-point equivalent."
@@ -275,28 +290,45 @@ def load_table(groups: Sequence[Group]) -> Table:
 
 
 def time_table(timed: Sequence[Group]) -> Table:
-    rows = []
-    for group in timed:
-        rates = [metrics.cycles_per_second(run) for run in group.runs]
-        walls = [metrics.wall_seconds(run) for run in group.runs]
-        shares = [metrics.phase_shares(run) for run in group.runs]
-        names = dict.fromkeys(name for one in shares for name in one)
-        rows.append({"group": group.label, "ranks": group.ranks[0], "nodes": group.runs[0].facts.nodes, "n": len(group.runs),
-                     **_with_interval("rate", rates, _harmonic, statistics.harmonic_mean), **_median("wall_s", walls),
-                     "wall_s_p10": statistics.percentile(walls, 10), "wall_s_p90": statistics.percentile(walls, 90),
-                     **{f"{name}_share": statistics.mean([one.get(name, np.nan) for one in shares]) for name in names}})  # fmt: skip
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame([_time_row(group) for group in timed])
     note = (
         "Cycles per second of the algorithm (no judging, no record keeping): harmonic mean over n runs with its 95 % interval. Wall time: "
         "median, 10th and 90th percentile, all included but start-up. Shares: of all time but judging, over all ranks."
     )
-    shares = [name for name in frame.columns if name.endswith("_share")]
     cells = (
-        _GROUP, _count("ranks", "ranks"), _count("nodes", "nodes"), _N, _interval("cycles/s", "rate", 2), _number("wall s", "wall_s", 2),
-        _number("10 %", "wall_s_p10", 2), _number("90 %", "wall_s_p90", 2),
-        *(Cell(f"{name.removesuffix('_share')} %", lambda row, name=name: number(100 * row[name], 1)) for name in shares),
-    )  # fmt: skip
+        _GROUP,
+        _count("ranks", "ranks"),
+        _count("nodes", "nodes"),
+        _N,
+        _interval("cycles/s", "rate", 2),
+        _number("wall s", "wall_s", 2),
+        _number("10 %", "wall_s_p10", 2),
+        _number("90 %", "wall_s_p90", 2),
+        *(_percent(name) for name in frame.columns if name.endswith("_share")),
+    )
     return Table("time", "Time", note, frame, cells)
+
+
+def _time_row(group: Group) -> dict:
+    rates = [metrics.cycles_per_second(run) for run in group.runs]
+    walls = [metrics.wall_seconds(run) for run in group.runs]
+    shares = [metrics.phase_shares(run) for run in group.runs]
+    names = dict.fromkeys(name for one in shares for name in one)
+    return {
+        "group": group.label,
+        "ranks": group.ranks[0],
+        "nodes": group.runs[0].facts.nodes,
+        "n": len(group.runs),
+        **_with_interval("rate", rates, _harmonic, statistics.harmonic_mean),
+        **_median("wall_s", walls),
+        "wall_s_p10": statistics.percentile(walls, 10),
+        "wall_s_p90": statistics.percentile(walls, 90),
+        **{f"{name}_share": statistics.mean([one.get(name, np.nan) for one in shares]) for name in names},
+    }
+
+
+def _percent(share: str) -> Cell:
+    return Cell(f"{share.removesuffix('_share')} %", lambda row: number(100 * row[share], 1))
 
 
 def _harmonic(rates: np.ndarray, axis: int) -> np.ndarray:
@@ -304,11 +336,8 @@ def _harmonic(rates: np.ndarray, axis: int) -> np.ndarray:
 
 
 def scaling_table(kind: str, points: Sequence[Point]) -> Table:
-    frame = pd.DataFrame(
-        [{"series": point.series, "ranks": point.ranks, "nodes": point.nodes, "n": point.n, "seconds_per_cycle": point.seconds,
-          "seconds_per_cycle_low": point.low, "seconds_per_cycle_high": point.high, "base_ranks": point.base_ranks,
-          "base_seconds_per_cycle": point.base_seconds, "speed_up": point.speed_up, "efficiency": point.efficiency} for point in points]
-    )  # fmt: skip
+    names = {"seconds": "seconds_per_cycle", "low": "seconds_per_cycle_low", "high": "seconds_per_cycle_high"}
+    frame = pd.DataFrame([asdict(point) for point in points]).rename(columns=names | {"base_seconds": "base_seconds_per_cycle"})
     what = "the same nodes on more ranks" if kind == "strong" else "as many nodes for each rank"
     gain = "base time / time" if kind == "strong" else "base time / time times ranks / base ranks"
     note = (

@@ -1,6 +1,6 @@
 """Numbers as people read them, and tables as CSV, Markdown and LaTeX.
 
-The rule that surprises: sizes are decimal, 1 kB is 1000 B, as networks count.
+Sizes are decimal, 1 kB is 1000 B, as networks count.
 """
 
 from __future__ import annotations

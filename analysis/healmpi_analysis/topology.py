@@ -1,7 +1,7 @@
 """Measures of a recorded overlay: in-degree, clustering, path length, diameter, and the graph itself.
 
 Conventions: a view edge is directed; distances and clustering take the graph as undirected; a node's own id in its view
-counts for the in-degree and is no edge; what dead nodes hold or are named by does not count. The rule that surprises: all
+counts for the in-degree and is no edge; what dead nodes hold or are named by does not count. All
 breadth-first searches run at once, a bit for each start, so that a thousand nodes take milliseconds; beyond 1024 nodes
 the searches start from 1024 of them, evenly spaced, and the diameter is then a lower bound.
 """
@@ -32,13 +32,12 @@ class Overlay:
 
 @dataclass(frozen=True, slots=True)
 class Measures:
-    """in_degree_max, in_degree_median; clustering: mean local coefficient; path: mean hops between two nodes; diameter: most hops.
+    """in_degree_max; clustering: mean local coefficient; path: mean hops between two nodes; diameter: most hops.
 
     path and diameter are infinite when the graph has parts, nan when fewer than two nodes live.
     """
 
     in_degree_max: float
-    in_degree_median: float
     clustering: float
     path: float
     diameter: float
@@ -60,16 +59,16 @@ def measures(graph: Overlay) -> Measures:
     """All measures of one overlay."""
     count = len(graph.live)
     if count < 2:
-        return Measures(*([np.nan] * 5))
+        return Measures(*([np.nan] * 4))
     neighbours = _undirected(graph)
     path, diameter = _distances(neighbours, count)
-    degree = graph.in_degree
-    return Measures(float(degree.max()), float(np.median(degree)), _clustering(neighbours, count), path, diameter)
+    return Measures(float(graph.in_degree.max()), _clustering(neighbours, count), path, diameter)
 
 
 def _undirected(graph: Overlay) -> np.ndarray:
     """int [2 * pairs, 2], every edge both ways, sorted, each once."""
-    return _distinct(*np.concatenate([graph.edges, graph.edges[:, ::-1]]).T, len(graph.live))
+    sources, targets = graph.edges.T
+    return _distinct(np.concatenate([sources, targets]), np.concatenate([targets, sources]), len(graph.live))
 
 
 def _distinct(sources: np.ndarray, targets: np.ndarray, count: int) -> np.ndarray:

@@ -1,6 +1,6 @@
 """The figures, by what they are about; `all_pictures` makes every one that the runs have something for.
 
-The rule that surprises: what shows single nodes (who was hub, the graph) is drawn for one run of a group, the first seed,
+What shows single nodes (who was hub, the graph) is drawn for one run of a group, the first seed,
 and for a bounded number of groups, those whose hubs were hit first.
 """
 
@@ -34,8 +34,8 @@ def all_pictures(groups: Sequence[Group], *, detailed: int = DETAILED) -> Iterat
         lambda: recovery.recovery(timed),
         lambda: hubs.membership(closely),
         lambda: network.graphs(closely),
-        lambda: network.measures(closely, looks),
-        lambda: network.in_degrees(closely, looks),
+        lambda: network.measures(closely),
+        lambda: network.in_degrees(closely),
         lambda: traffic.per_cycle(groups, looks),
         lambda: traffic.by_kind(groups),
         lambda: traffic.load(groups),

@@ -6,6 +6,7 @@ The rule that surprises: a line ends where the first of its seeds ends, since a 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -105,7 +106,7 @@ def _over_seeds(series: Sequence[pd.Series]) -> tuple[pd.Series, pd.Series]:
 
 
 def _line(axes: Axes, x: np.ndarray, mean: pd.Series, spread: pd.Series, label: str, looks: Palette, name: str) -> None:
-    few = {"marker": looks.marker(name), "markersize": 3.5} if len(x) <= 15 else {}
+    few: dict[str, Any] = {"marker": looks.marker(name), "markersize": 3.5} if len(x) <= 15 else {}
     axes.plot(x, mean.to_numpy(), label=label, **looks.line(name), **few)
     if spread.notna().any():
         low, high = (mean - spread).to_numpy(), (mean + spread).to_numpy()

@@ -1,6 +1,6 @@
 """Who was hub when, and who was dead: a raster of the nodes that ever were hubs, and the numbers of hubs and live nodes.
 
-The rule that surprises: of long runs several cycles share a column; a node that was hub in any of them is shown as hub,
+Of long runs several cycles share a column; a node that was hub in any of them is shown as hub,
 and one that was replaced in any of them as replaced.
 """
 
@@ -15,7 +15,8 @@ from matplotlib.patches import Patch
 from healmpi_analysis.figures.style import COLOURS, GREY, PALE, Picture, new_figure, numbered, wrapped
 from healmpi_analysis.groups import Group
 from healmpi_analysis.records import Record
-from healmpi_analysis.sources import Source, open_source
+from healmpi_analysis.source import Source
+from healmpi_analysis.sources import open_source
 
 MOST_ROWS, MOST_COLUMNS = 48, 1000
 LIVE, DEAD, HUB, REPLACED = 0, 1, 2, 3
@@ -77,11 +78,11 @@ def raster(record: Record) -> tuple[np.ndarray, np.ndarray, int]:
 
 def _blocks(source: Source) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """(live hubs, dead nodes, nodes replaced in that cycle), bool [cycles, nodes], a block of cycles at a time."""
-    last = None
+    last = np.zeros((1, source.facts.nodes), np.int32)
     for start, stop in source.blocks(("alive", "is_hub", "incarnation")):
         alive, hub = (source.read(name, start, stop) != 0 for name in ("alive", "is_hub"))
         incarnation = source.read("incarnation", start, stop) if source.has("incarnation") else np.zeros(alive.shape, np.int32)
-        replaced = np.diff(incarnation, axis=0, prepend=incarnation[:1] if last is None else last) != 0
+        replaced = np.diff(incarnation, axis=0, prepend=last) != 0
         last = incarnation[-1:]
         yield hub & alive, ~alive, replaced
 

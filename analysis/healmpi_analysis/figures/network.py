@@ -1,6 +1,6 @@
 """The overlay: drawn before, during and after the death of hubs, and its measures over cycles.
 
-The rule that surprises: only cycles whose views were recorded can be drawn; the titles tell which. Nodes keep their places
+Only cycles whose views were recorded can be drawn; the titles tell which. Nodes keep their places
 from one graph to the next: whoever was hub in any of them stands on the inner circle.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.collections import LineCollection
@@ -20,6 +19,7 @@ from healmpi_analysis.figures.style import (
     Palette,
     Picture,
     chunks,
+    evenly,
     legend_below,
     new_figure,
     numbered,
@@ -27,34 +27,17 @@ from healmpi_analysis.figures.style import (
     wrapped,
 )
 from healmpi_analysis.groups import Group
+from healmpi_analysis.moments import Moment, moment_of, recorded
 from healmpi_analysis.records import Record
 from healmpi_analysis.recovery import episodes, recoveries
-from healmpi_analysis.sources import Source, open_source
-from healmpi_analysis.topology import Measures, Overlay, overlay
+from healmpi_analysis.sources import open_source
+from healmpi_analysis.topology import Measures
 from healmpi_analysis.topology import measures as measures_of
 
 MOST_SAMPLES = 24
 """Recorded cycles of a run whose measures are worked out."""
 
 MOST_EDGES = 1500
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """The overlay at the end of one recorded cycle. alive, is_hub: bool [nodes]."""
-
-    cycle: int
-    alive: np.ndarray
-    is_hub: np.ndarray
-    graph: Overlay
-
-
-def _moment(source: Source, index: int) -> Moment:
-    cycle = int(source.view_cycles()[index])
-    row = int(np.searchsorted(source.cycles, cycle))
-    alive = source.read("alive", row, row + 1)[0] != 0
-    hub = alive & (source.read("is_hub", row, row + 1)[0] != 0)
-    return Moment(cycle, alive, hub, overlay(source.views(index), alive))
 
 
 # The graphs.
@@ -66,7 +49,7 @@ def graphs(groups: Sequence[Group]) -> Iterator[Picture]:
     for index, (group, titled) in enumerate(drawn):
         record = group.one_of_each_seed[0]
         with open_source(record.path) as source:
-            moments = [(title, _moment(source, place)) for title, place in titled]
+            moments = [(title, moment_of(source, place)) for title, place in titled]
         figure = new_figure(2.85 if len(moments) > 1 else 3.1, width_in=2.5 * max(2, len(moments)))
         panels = figure.subplots(1, len(moments), squeeze=False)[0]
         central = np.array(list(dict.fromkeys(node for _, moment in moments for node in np.flatnonzero(moment.is_hub).tolist())), int)
@@ -90,22 +73,21 @@ def _of_many(moments) -> str:
 def _titled(record: Record) -> list[tuple[str, int]]:
     """(title, index of a recorded cycle), in order of time, each recorded cycle once."""
     with open_source(record.path) as source:
-        recorded = source.view_cycles()
-        usable = [index for index, cycle in enumerate(recorded) if cycle in record.series.index]
-    if not usable:
+        places = recorded(source)
+        cycles = source.view_cycles()[places]
+    if not len(places):
         return []
-    recorded = recorded[usable]
     hit = [one for one in recoveries(record) if one.episode.hubs and one.episode.kind != "churn"]
-    wanted = [("start", recorded[0]), ("end", recorded[-1])]
+    wanted = [("start", cycles[0]), ("end", cycles[-1])]
     if hit:
         first = hit[0]
-        back = first.episode.last + first.hub_cycles if np.isfinite(first.hub_cycles) else recorded[-1]
+        back = first.episode.last + first.hub_cycles if np.isfinite(first.hub_cycles) else cycles[-1]
         wanted = [("before", first.episode.first - 1), ("during", first.episode.first), ("after", max(back, first.episode.last + 1))]
     found: dict[int, str] = {}
     for title, cycle in wanted:
         # Before a fault the latest recorded cycle counts, else the next one.
-        later = np.searchsorted(recorded, cycle, side="right") - 1 if title == "before" else np.searchsorted(recorded, cycle)
-        found.setdefault(usable[int(np.clip(later, 0, len(usable) - 1))], title)
+        later = np.searchsorted(cycles, cycle, side="right") - 1 if title == "before" else np.searchsorted(cycles, cycle)
+        found.setdefault(int(places[np.clip(later, 0, len(places) - 1)]), title)
     return [(title if len(found) > 1 else "recorded", place) for place, title in sorted(found.items())]
 
 
@@ -115,10 +97,9 @@ def _places(nodes: int, central: np.ndarray) -> np.ndarray:
     others = np.setdiff1d(np.arange(nodes), central)
     for ids, low in ((central, 0.36), (others, 1.0)):
         rings = 1 if len(ids) <= 160 else min(4, -(-len(ids) // 160))
-        angle = 2 * np.pi * np.arange(len(ids)) / max(1, len(ids)) + 0.3
-        if low < 0.5:
-            # By the golden ratio any run of neighbours in the list is spread around the circle: the hubs of one moment.
-            angle = 2 * np.pi * (0.618034 * np.arange(len(ids)) % 1.0)
+        # By the golden ratio any run of neighbours in the list is spread around the circle: the hubs of one moment.
+        turns = 0.618034 * np.arange(len(ids)) % 1.0 if low < 0.5 else np.arange(len(ids)) / max(1, len(ids)) + 0.3 / (2 * np.pi)
+        angle = 2 * np.pi * turns
         radius = (low if len(ids) != 1 or low > 0.5 else 0.0) * (1 + 0.09 * (np.arange(len(ids)) % rings))
         places[ids] = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
     return places
@@ -128,9 +109,8 @@ def _graph(axes, moment: Moment, places: np.ndarray, central: np.ndarray) -> Non
     edges = moment.graph.live[moment.graph.edges] if len(moment.graph.edges) else np.empty((0, 2), int)
     to_hub = moment.is_hub[edges[:, 1]]
     for which, colour, width, alpha in ((~to_hub, GREY, 0.3, 0.35), (to_hub, COLOURS[0], 0.4, 0.5)):
-        lines = edges[which]
-        lines = lines[np.unique(np.linspace(0, len(lines) - 1, min(len(lines), MOST_EDGES)).astype(int))] if len(lines) else lines
-        axes.add_collection(LineCollection(places[lines], colors=colour, linewidths=width, alpha=alpha, rasterized=True))
+        segments = places[evenly(edges[which], MOST_EDGES)]
+        axes.add_collection(LineCollection(segments, colors=colour, linewidths=width, alpha=alpha, rasterized=True))
     ordinary, dead = moment.alive & ~moment.is_hub, ~moment.alive
     small = 12 if len(places) <= 160 else 4
     axes.scatter(*places[ordinary].T, s=small, color="#404040", zorder=2, linewidths=0)
@@ -154,11 +134,10 @@ def _graph(axes, moment: Moment, places: np.ndarray, central: np.ndarray) -> Non
 def _sampled(path: str, wanted: tuple[int, ...]) -> tuple[tuple[int, Measures], ...]:
     """(cycle, measures) of an even choice of recorded cycles, those of `wanted` among them."""
     with open_source(path) as source:
-        recorded = source.view_cycles()
-        usable = np.flatnonzero(np.isin(recorded, source.cycles))
-        even = usable[np.unique(np.linspace(0, len(usable) - 1, min(len(usable), MOST_SAMPLES)).astype(int))] if len(usable) else usable
-        chosen = np.union1d(even, usable[np.isin(recorded[usable], wanted)]).astype(int)
-        return tuple((int(recorded[index]), measures_of(_moment(source, index).graph)) for index in chosen)
+        places = recorded(source)
+        chosen = np.union1d(evenly(places, MOST_SAMPLES), places[np.isin(source.view_cycles()[places], wanted)]).astype(int)
+        moments = [moment_of(source, place) for place in chosen]
+    return tuple((one.cycle, measures_of(one.graph)) for one in moments)
 
 
 def _samples(record: Record) -> tuple[tuple[int, Measures], ...]:
@@ -166,7 +145,7 @@ def _samples(record: Record) -> tuple[tuple[int, Measures], ...]:
     return _sampled(str(record.path), tuple(around))
 
 
-def measures(groups: Sequence[Group], looks: Palette) -> Iterator[Picture]:
+def measures(groups: Sequence[Group]) -> Iterator[Picture]:
     """Panels of in-degree, clustering, path length and diameter; a line a group. A topology that stands still is a single mark."""
     lines = [(group, samples) for group in groups if (samples := _samples(group.one_of_each_seed[0]))]
     pieces = chunks(lines)
@@ -178,8 +157,8 @@ def measures(groups: Sequence[Group], looks: Palette) -> Iterator[Picture]:
             for group, samples in piece:
                 values = [getattr(one, field) for _, one in samples]
                 values = [value if np.isfinite(value) else np.nan for value in values]
-                axes.plot([cycle for cycle, _ in samples], values, marker=palette.marker(group.label), markersize=3, label=group.label,
-                          **palette.line(group.label))  # fmt: skip
+                look = palette.line(group.label) | {"marker": palette.marker(group.label), "markersize": 3}
+                axes.plot([cycle for cycle, _ in samples], values, label=group.label, **look)
             axes.set_ylabel(label)
             # Without a margin of its own the upper edge would cut the marks of the largest value.
             axes.set_ylim(0, 1.03 if field == "clustering" else 1.12 * axes.dataLim.ymax if np.isfinite(axes.dataLim.ymax) else 1)
@@ -194,14 +173,14 @@ def measures(groups: Sequence[Group], looks: Palette) -> Iterator[Picture]:
         yield Picture(name, title, caption, figure)
 
 
-def in_degrees(groups: Sequence[Group], looks: Palette) -> Iterator[Picture]:
+def in_degrees(groups: Sequence[Group]) -> Iterator[Picture]:
     """How many nodes have at least an in-degree, in the last recorded cycle; a line a group."""
     lines = []
     for group in groups:
         with open_source(group.one_of_each_seed[0].path) as source:
-            usable = np.flatnonzero(np.isin(source.view_cycles(), source.cycles))
-            if len(usable):
-                lines.append((group, _moment(source, int(usable[-1])).graph.in_degree))
+            places = recorded(source)
+            if len(places):
+                lines.append((group, moment_of(source, int(places[-1])).graph.in_degree))
     palette = Palette(tuple(group.label for group, _ in lines))
     pieces = chunks(lines)
     for index, piece in enumerate(pieces):

@@ -1,6 +1,6 @@
 """How long it took after faults until the hubs stood and the accuracy was back, in cycles and in seconds.
 
-The rule that surprises: a run in which it did not come to that has no time; a hollow mark says that there are such runs.
+A run in which it did not come to that has no time; a hollow mark says that there are such runs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How all figures look: one size, one font, colours that colour-blind people and printers can tell apart.
 
-The rule that surprises: figures are as wide as a column of a paper and a telephone, so that text stays readable on both;
+Figures are as wide as a column of a paper and a telephone, so that text stays readable on both;
 what has more to show grows downwards. The names of groups stand in the picture above their row, or below the axes.
 """
 
@@ -10,9 +10,11 @@ import io
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import Any
 
 import matplotlib
+import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -30,7 +32,7 @@ GREY, PALE, FAULT = "#8a8a8a", "#d9d9d9", "#a0182d"
 MOST_LINES = len(COLOURS)
 """Lines in one figure; more groups make more figures."""
 
-RC = {
+RC: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.titlesize": 9.5,
@@ -75,11 +77,6 @@ class Picture:
         """Texts as outlines, so that it looks the same everywhere; the same bytes for the same picture."""
         return self._saved("svg", dpi=self.dpi, metadata={"Date": None, "Creator": None})
 
-    def save(self, folder: Path) -> None:
-        """NAME.png and NAME.svg."""
-        (folder / f"{self.name}.png").write_bytes(self.png())
-        (folder / f"{self.name}.svg").write_bytes(self.svg())
-
     def _saved(self, kind: str, **options) -> bytes:
         buffer = io.BytesIO()
         with matplotlib.rc_context(RC):
@@ -113,7 +110,7 @@ class Palette:
         index = self._index.get(name, 0)
         return MARKERS[(index + index // len(COLOURS)) % len(MARKERS)]
 
-    def line(self, name: str) -> dict:
+    def line(self, name: str) -> dict[str, Any]:
         """Keywords of a line."""
         return {"color": self.colour(name), "linestyle": self.dash(name)}
 
@@ -134,7 +131,7 @@ def stacked(panels: int, panel_in: float, *, share: bool = True, legend_rows: fl
 
 def legend_below(figure: Figure, axes: Axes, *, columns: int = 1) -> None:
     """Names wrapped, each once."""
-    handles: dict[str, object] = {}
+    handles: dict[str, Artist] = {}
     for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
         handles.setdefault(wrapped(label, 66), handle)
     if handles:
@@ -152,8 +149,9 @@ def name_rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.spines["left"].set_visible(False)
     axes.grid(axis="y", visible=False)
     for row, label in enumerate(labels):
-        axes.text(0.0, row - 0.28, shortened(label), transform=axes.get_yaxis_transform(), ha="left", va="bottom", fontsize=8.5,
-                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}, zorder=1.5)  # fmt: skip
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.8}
+        look: dict[str, Any] = {"ha": "left", "va": "bottom", "fontsize": 8.5, "zorder": 1.5, "bbox": box}
+        axes.text(0.0, row - 0.28, shortened(label), transform=axes.get_yaxis_transform(), **look)
         axes.axhline(row, color="#ececec", linewidth=0.8, zorder=0)
 
 
@@ -168,6 +166,11 @@ def chunks(items: Sequence, most: int = MOST_LINES) -> list[Sequence]:
         return []
     size = -(-len(items) // pieces)
     return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def evenly(items: np.ndarray, most: int) -> np.ndarray:
+    """At most so many of them, evenly spaced, the first and the last among them."""
+    return items[np.unique(np.linspace(0, len(items) - 1, min(len(items), most)).astype(int))] if len(items) else items
 
 
 def numbered(name: str, title: str, index: int, of: int) -> tuple[str, str]:

@@ -1,6 +1,6 @@
 """Where the time of a cycle goes, rank by rank.
 
-The rule that surprises: each group has a scale of its own; of more than 32 ranks an even choice is shown.
+Each group has a scale of its own; of more than 32 ranks an even choice is shown.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from healmpi_analysis.figures.style import COLOURS, Picture, chunks, new_figure, numbered, wrapped
+from healmpi_analysis.figures.style import COLOURS, Picture, chunks, evenly, new_figure, numbered, wrapped
 from healmpi_analysis.figures.traffic import HATCHES
 from healmpi_analysis.groups import Group
 
@@ -36,7 +36,7 @@ def per_rank(timed: Sequence[Group], detailed: int) -> Iterator[Picture]:
 def _ranks(group: Group) -> np.ndarray:
     """Those that left something, an even choice."""
     known = np.flatnonzero(np.isfinite(group.runs[0].rank_seconds).all(axis=1))
-    return known[np.unique(np.linspace(0, len(known) - 1, min(len(known), MOST_RANKS)).astype(int))] if len(known) else known
+    return evenly(known, MOST_RANKS)
 
 
 def _panel(axes, group: Group, ranks: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from healmpi_analysis import metrics, statistics
 from healmpi_analysis.figures.accuracy import by_scenario
 from healmpi_analysis.figures.style import COLOURS, Palette, Picture, chunks, legend_below, name_rows, numbered, stacked
 from healmpi_analysis.groups import Group
+from healmpi_analysis.records import Record
 from healmpi_analysis.text import size
 
 FAMILIES = {
@@ -23,8 +24,9 @@ FAMILIES = {
     "agreement of hubs": ("group_propose", "group_promise", "group_commit"),
     "averaging among hubs": ("group_reduction",),
 }
-"""Kinds that are told together; one that is not here is shown as 'other'."""
+"""Kinds that are told together. Of one that is not here: with the models if it carries one, else as 'other'."""
 
+OTHER = "other"
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "++")
 
 
@@ -52,7 +54,7 @@ def by_kind(groups: Sequence[Group]) -> Iterator[Picture]:
     for index, piece in enumerate(pieces):
         figure, panels = stacked(2, 0.75 + 0.36 * len(piece), share=False, legend_rows=2)
         for axes, what, scale, label in ((panels[0], "kind_messages", 1, "messages"), (panels[1], "kind_bytes", 1e6, "MB")):
-            _bars(axes, [_families(group, what) / scale for group in piece])
+            _bars(axes, [families(group, what) / scale for group in piece])
             name_rows(axes, [group.label for group in piece])
             axes.set(xlabel=f"{label} per cycle", xlim=(0, None))
         legend_below(figure, panels[0], columns=2)
@@ -64,7 +66,7 @@ def _bars(axes, rows: Sequence[np.ndarray]) -> None:
     """rows: [families] each; a family that nobody used is left out."""
     table = np.array(rows)
     left = np.zeros(len(rows))
-    for place, name in enumerate((*FAMILIES, "other")):
+    for place, name in enumerate((*FAMILIES, OTHER)):
         if not table[:, place].any():
             continue
         bars = axes.barh(
@@ -75,14 +77,21 @@ def _bars(axes, rows: Sequence[np.ndarray]) -> None:
         left += table[:, place]
 
 
-def _families(group: Group, what: str) -> np.ndarray:
+def families(group: Group, what: str) -> np.ndarray:
     """[families + other] per cycle."""
     found = []
     for run in group.one_of_each_seed:
         means = getattr(run, what).mean(axis=0) if len(run.series) else np.zeros(len(run.facts.kinds))
-        sums = [sum(mean for kind, mean in zip(run.facts.kinds, means, strict=True) if kind in kinds) for kinds in FAMILIES.values()]
-        found.append([*sums, max(0.0, means.sum() - sum(sums))])
+        sums = dict.fromkeys((*FAMILIES, OTHER), 0.0)
+        for kind, mean in zip(run.facts.kinds, means, strict=True):
+            sums[_family(kind, run)] += mean
+        found.append(list(sums.values()))
     return np.mean(found, axis=0)
+
+
+def _family(kind: str, run: Record) -> str:
+    unknown = "models" if kind in run.facts.model_kinds else OTHER
+    return next((name for name, kinds in FAMILIES.items() if kind in kinds), unknown)
 
 
 def load(groups: Sequence[Group]) -> Iterator[Picture]:

@@ -1,0 +1,110 @@
+"""Opening one HDF5 file of healmpi, with one sentence for every way in which it can be the wrong one.
+
+The rule that surprises: HDF5's locks are not used. A killed or running writer keeps nobody from reading.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from healmpi_analysis import contract
+from healmpi_analysis.contract import text
+from healmpi_analysis.errors import AnalysisError
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+
+def opened(path: Path, schema: str) -> h5py.File:
+    """The file, its schema checked. Raises AnalysisError."""
+    _refuse_foreign_bytes(path)
+    try:
+        file = _without_locks(path)
+    except OSError as error:
+        raise AnalysisError(f"{path} is truncated or damaged: HDF5 cannot open it ({error})") from None
+    try:
+        _check_schema(path, file, schema)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _without_locks(path: Path) -> h5py.File:
+    try:
+        return h5py.File(path, "r", locking=False)
+    except (TypeError, ValueError):  # an h5py or HDF5 that does not let one choose
+        return h5py.File(path, "r")
+    except OSError as error:
+        # The calling program has the file open already, with locks: HDF5 wants the same choice again.
+        if "locking flag" not in str(error):
+            raise
+        return h5py.File(path, "r")
+
+
+def _refuse_foreign_bytes(path: Path) -> None:
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(len(_SIGNATURE))
+    except OSError as error:
+        raise AnalysisError(f"{path} cannot be read ({error.strerror})") from None
+    if not start:
+        raise AnalysisError(f"{path} is empty")
+    if start != _SIGNATURE:
+        raise AnalysisError(f"{path} is not an HDF5 file")
+
+
+def _check_schema(path: Path, file: h5py.File, schema: str) -> None:
+    found, version = text(file.attrs.get("schema", "")), text(file.attrs.get("schema_version", ""))
+    if schema == contract.SCHEMA and found == contract.PART_SCHEMA:
+        raise AnalysisError(f"{path} is the part of one rank; name its folder, {path.parent}, to read the parts of all ranks")
+    if found != schema or not version:
+        raise AnalysisError(f"{path} is an HDF5 file, but not one of healmpi's (its attribute schema is not {schema!r})")
+    if version.partition(".")[0] != contract.MAJOR:
+        raise AnalysisError(f"{path} has schema version {version}; this package reads {contract.MAJOR}.x, take one that knows {version}")
+
+
+@contextlib.contextmanager
+def damage_of(path: Path) -> Iterator[None]:
+    """What h5py raises inside becomes one sentence: the file has the right name and the wrong content."""
+    try:
+        yield
+    except (KeyError, OSError, RuntimeError, ValueError, IndexError, TypeError) as error:
+        reason = error.args[0] if isinstance(error, KeyError) and error.args else error
+        raise AnalysisError(f"{path} is damaged or lacks what every results file has ({reason})") from None
+
+
+def names(scale: h5py.Dataset) -> tuple[str, ...]:
+    return tuple(text(value) for value in scale[:])
+
+
+def texts(values) -> tuple[str, ...]:
+    """An attribute that lists texts."""
+    return tuple(text(value) for value in np.atleast_1d(values))
+
+
+def scenario_of(file: h5py.File) -> str:
+    """What a merged file or a part calls its faults; empty: it does not say."""
+    places = [file["faults"].attrs] if "faults" in file else []
+    return next((text(attrs["scenario"]) for attrs in [*places, file.attrs] if "scenario" in attrs), "")
+
+
+def attributes(group: h5py.Group) -> dict:
+    return {name: text(value) if isinstance(value, (bytes, str)) else np.asarray(value).tolist() for name, value in group.attrs.items()}
+
+
+def plain_column(values: np.ndarray) -> np.ndarray | list[str]:
+    return [text(value) for value in values] if values.dtype.kind in "SO" else values
+
+
+def fault_frame(columns: dict[str, np.ndarray]) -> pd.DataFrame:
+    if not columns:
+        columns = {name: np.empty(0, np.int64) for name in ("cycle", "tick", "node")} | {
+            name: np.empty(0, "S1") for name in ("kind", "detail")
+        }
+    return pd.DataFrame({name: plain_column(values) for name, values in columns.items()})
