@@ -1,9 +1,20 @@
 #!/usr/bin/env bash
-# Sets up and passes the tests: the whole suite, under Open MPI and MPICH. Takes about twelve minutes on 2 cores.
-#   bash jobs/test.sh [pytest arguments]
+# Sets up and passes the tests, under Open MPI and MPICH. On 2 cores:
+#   bash jobs/test.sh                      all of them, about twelve minutes
+#   bash jobs/test.sh fast                 linter, type checker, pure tests, each MPI once: two minutes
+#   bash jobs/test.sh soak [MINUTES]       draws new runs until the time is over (10), and prints the seed of what fails
+#   bash jobs/test.sh PYTEST-ARGUMENTS     what pytest makes of them
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash jobs/setup.sh test
 . jobs/mpi-env.sh
+python=.venv/bin/python
+case "${1:-}" in
+    soak) shift; exec "$python" tests/soak.py "$@" ;;
+esac
 .venv/bin/ruff check .
-exec .venv/bin/python -m pytest "$@"
+.venv/bin/mypy
+case "${1:-}" in
+    fast) shift; exec "$python" -m pytest -q -m "smoke or not (mpi or slurm or slow)" "$@" ;;
+    *) exec "$python" -m pytest "$@" ;;
+esac
