@@ -10,25 +10,28 @@ A choice is a name out of these, or a user's own as "module:Name". Nothing here 
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from importlib import resources
 from typing import Any, NamedTuple
 
 from healmpi import algorithms, overlay
 from healmpi.algorithms import averages
 from healmpi.algorithms.averaging import Average
-from healmpi.extension import NO_SOURCE, Source, check_settings, discover, find, settings_of, source_of
+from healmpi.extension import NO_SOURCE, Source, check_settings, discover, find, source_of
 from healmpi.learning import datasets, learners, models
 from healmpi.learning.data import Data
 from healmpi.learning.learners.kind import LearnerKind
 from healmpi.learning.models.kind import Model
 from healmpi.learning.models.own import OwnModel
+from healmpi.learning.partition import PARTITIONS as PARTITIONS
 from healmpi.learning.partition import Partition
 from healmpi.messages import Kind
 from healmpi.node import Rule
 from healmpi.overlay.topology import Topology
-from healmpi.settings import NoSettings, Section, UsageError, from_table
+from healmpi.settings import NoSettings, Section, UsageError, from_table, full_name
 
 CUSTOM = "custom"
 """Name of what is a user's own, and of an algorithm that is a pair without a name."""
@@ -80,9 +83,23 @@ def own(field: str, text: str, base: type | None, table: dict[str, Any], options
     Raises UsageError.
     """
     found = find(field, text, base)
-    check_settings(field, text, getattr(found, "Settings", NoSettings))
+    kind = getattr(found, "Settings", NoSettings)
+    check_settings(field, text, kind)
+    with naming_options(kind, options):
+        settings = from_table(kind, table, options)
     # Its file is looked at now: later it may be another one than that which is used.
-    return Choice(text, found, from_table(settings_of(found, options), table, options), True, source_of(found))
+    return Choice(text, found, settings, True, source_of(found))
+
+
+@contextlib.contextmanager
+def naming_options(kind: type[Section], options: str) -> Iterator[None]:
+    """Inside, errors about options of a user's own name them where the user has written them, in `options`."""
+    names = {full_name(kind, item): item.name for item in fields(kind)}
+    try:
+        yield
+    except UsageError as error:
+        name, value, allowed = error.args
+        raise UsageError(f"{options}.{names[name]}" if name in names else name, value, allowed) from None
 
 
 def no_options(options: str, table: dict[str, Any], factory: str) -> None:
@@ -151,5 +168,3 @@ class Chosen:
 def own_model(choice: Choice) -> Model:
     """The model that a user's function makes."""
     return OwnModel(choice.label, choice.chosen, None if isinstance(choice.settings, NoSettings) else choice.settings)
-
-

@@ -10,10 +10,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from healmpi.algorithms.averaging import Average
 from healmpi.catalogue import (
@@ -23,12 +23,14 @@ from healmpi.catalogue import (
     DATASETS,
     LEARNERS,
     MODELS,
+    PARTITIONS,
     PRESETS,
     RULES,
     TOPOLOGIES,
     Choice,
     Chosen,
     name_of,
+    naming_options,
     no_options,
     own,
     own_model,
@@ -36,13 +38,15 @@ from healmpi.catalogue import (
 )
 from healmpi.faults import plan
 from healmpi.learning.data import Data
-from healmpi.learning.partition import PARTITIONS
+from healmpi.messages import Kind
 from healmpi.node import Rule
 from healmpi.overlay.topology import Topology
 from healmpi.sections import DEFAULT_DATASET, SECTIONS
-from healmpi.settings import Section, UsageError, from_table, override, pick, put_back, read_toml, table_of, toml_lines
+from healmpi.settings import Section, UsageError, from_table, full_name, override, pick, put_back, read_toml, table_of, toml_lines
 
 DEFAULT_NODES = 8
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -187,12 +191,50 @@ class _Resolution:
         if section.factory:
             if getattr(section, field_name) not in (AUTO, CUSTOM):
                 raise UsageError(f"{what}.factory", section.factory, f"empty unless {what}.{field_name} is 'auto' or 'custom'")
-            return own(f"{what}.factory", section.factory, base, section.options, f"{what}.options")
+            choice = own(f"{what}.factory", section.factory, base, section.options, f"{what}.options")
+            self._check_not_elsewhere(what, choice)
+            return choice
         if name == CUSTOM:
             raise UsageError(f"{what}.factory", "", f"'module:Name' when {what}.{field_name} is 'custom'")
         no_options(f"{what}.options", section.options, f"{what}.factory")
         kind = catalogue[name]
         return Choice(name, kind, pick(kind.Settings, self._sections), False)
+
+    def _check_not_elsewhere(self, what: str, choice: Choice) -> None:
+        """Raise UsageError where an option of a user's own is given in the place of the shipped option of that name."""
+        kind = type(choice.settings)
+        for item in dataclasses.fields(kind):
+            title = full_name(kind, item).rpartition(".")[0]
+            value = getattr(self._sections.get(title), item.name, item.default)
+            if value != item.default:
+                allowed = f"{item.default!r}: {choice.label} is your own, its options stand in {what}.options"
+                raise UsageError(f"{title}.{item.name}", value, allowed)
+
+    def _asked(self, what: str, choice: Choice, call: str, work: Callable[[], Value]) -> Value:
+        """What a choice says when it is asked; whatever goes wrong in a user's own is a UsageError. call: what is called, for that."""
+        if not choice.own:
+            return work()
+        try:
+            with naming_options(type(choice.settings), f"{what}.options"):
+                return work()
+        except UsageError:
+            raise
+        except Exception as error:
+            allowed = f"its {call} must not fail ({type(error).__name__}: {error})"
+            raise UsageError(f"{what}.factory", choice.label, allowed) from error
+
+    def _resolved(self, what: str, choice: Choice, work: Callable[[], Any]) -> Any:
+        """The settings that `resolve` gives."""
+        settings = self._asked(what, choice, "resolve", work)
+        if type(settings) is not type(choice.settings):
+            allowed = f"its resolve must return its Settings, not {type(settings).__name__}"
+            raise UsageError(f"{what}.factory", choice.label, allowed)
+        return settings
+
+    def _check_kinds(self, what: str, choice: Choice) -> None:
+        kinds = choice.chosen.kinds
+        if not (isinstance(kinds, tuple) and all(isinstance(kind, Kind) for kind in kinds)):
+            raise UsageError(f"{what}.factory", choice.label, "its `kinds` must be a tuple of healmpi.messages.kind(...)")
 
     def _settle(self, what: str, choice: Choice, settings: Any, field_name: str = "name") -> None:
         """Put a resolved choice into its sections."""
@@ -225,9 +267,12 @@ class _Resolution:
 
     def _topology(self, nodes: int) -> Topology:
         choice = self._choose("topology", TOPOLOGIES, Topology, self._meant("topology", list(TOPOLOGIES)))
-        settings = choice.chosen.resolve(choice.settings, nodes)
+        self._check_kinds("topology", choice)
+        settings = self._resolved("topology", choice, lambda: choice.chosen.resolve(choice.settings, nodes))
         self._settle("topology", choice, settings)
-        return choice.chosen(settings, nodes, self._sections["run"].seed)
+        seed = self._sections["run"].seed
+        made = f"{choice.chosen.__name__}(settings, nodes, seed)"
+        return self._asked("topology", choice, made, lambda: choice.chosen(settings, nodes, seed))
 
     def _rule(self, topology: Topology) -> tuple[type[Rule], Any]:
         choice = self._choose("rule", RULES, Rule, self._meant("rule", list(RULES)))
@@ -238,7 +283,9 @@ class _Resolution:
             field_name = "topology.factory" if self._choices["topology"].own else "topology.name"
             needed = f"one of {allowed} with rule.name = {choice.label!r}, which needs {rule.needs}"
             raise UsageError(field_name, named, f"{needed}; for this topology set rule.name to one of {fitting}")
-        settings = rule.resolve(choice.settings, topology)
+        self._check_kinds("rule", choice)
+        settings = self._resolved("rule", choice, lambda: rule.resolve(choice.settings, topology))
+        self._asked("rule", choice, "round_ticks", lambda: rule.round_ticks(settings))
         self._settle("rule", choice, settings)
         return rule, settings
 
@@ -254,7 +301,11 @@ class _Resolution:
         else:
             raise UsageError("rule.average", section.average, f"one of {', '.join(AVERAGES)}, or 'module:Class' of your own")
         self._choices["average"] = choice
-        return choice.chosen(choice.settings)
+        try:
+            return choice.chosen(choice.settings)
+        except Exception as error:
+            allowed = f"{choice.chosen.__name__}(settings) must not fail ({type(error).__name__}: {error})"
+            raise UsageError("rule.average", choice.label, allowed) from error
 
     def _set_algorithm(self) -> None:
         """An algorithm with a part that is a user's own is not the one of that name any more."""
@@ -265,15 +316,19 @@ class _Resolution:
         name = self._sections["data"].dataset
         choice = self._choose("data", DATASETS, Data, DEFAULT_DATASET if name == AUTO else name, "dataset")
         self._settle("data", choice, choice.settings, "dataset")
-        return choice.chosen(choice.settings)
+        return self._asked("data", choice, f"{choice.chosen.__name__}(settings)", lambda: choice.chosen(choice.settings))
 
     def _model(self, data: Data) -> Any:
         name = self._sections["model"].name
+        if name == AUTO and data.model not in MODELS:
+            allowed = f"a data set whose `model` is one of {', '.join(MODELS)}; its is {data.model!r}"
+            raise UsageError("data.factory", self._choices["data"].label, allowed)
         choice = self._choose("model", MODELS, None, data.model if name == AUTO else name)
         self._settle("model", choice, choice.settings)
         if choice.own:
             return own_model(choice)
-        if choice.chosen.needs_images and not data.images:
+        # What samples a user's own data set has is seen when it is loaded.
+        if choice.chosen.needs_images and not data.images and not self._choices["data"].own:
             others = ", ".join(repr(one) for one, kind in MODELS.items() if not kind.needs_images)
             dataset = self._choices["data"].label
             raise UsageError(

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
-from healmpi.settings import NoSettings, Section, UsageError
+from healmpi.settings import Section, UsageError, can_be_option, hints_of
 
 Base = TypeVar("Base")
 
@@ -116,14 +116,6 @@ class importable_here:
         sys.path.reverse()
 
 
-def settings_of(chosen: Any, title: str) -> type[Section]:
-    """The section that a user's own declares as `Settings`, to stand in the section `title`; NoSettings where it declares none."""
-    kind = getattr(chosen, "Settings", NoSettings)
-    if kind is not NoSettings and not kind.title:
-        kind.title = title
-    return kind
-
-
 def check_settings(field: str, text: str, kind: Any) -> None:
     """Raise UsageError unless `Settings` of a user's own can be a section of the configuration. field, text: what names it."""
     how = "below healmpi.settings.Section, with @dataclass(frozen=True, slots=True) above it"
@@ -132,6 +124,11 @@ def check_settings(field: str, text: str, kind: Any) -> None:
     plain = [item.name for item in fields(kind) if "doc" not in item.metadata]
     if plain:
         raise UsageError(field, text, f"each option of its Settings must be made with healmpi.settings.option; {plain[0]} is not")
+    hints = hints_of(kind)
+    strange = [item.name for item in fields(kind) if not can_be_option(hints[item.name])]
+    if strange:
+        allowed = "int, float, str, bool, a tuple of one of these (tuple[int, ...]), or dict"
+        raise UsageError(field, text, f"each option of its Settings must be {allowed}; {strange[0]} is something else")
 
 
 def source_of(chosen: Callable[..., Any]) -> Source:

@@ -20,7 +20,7 @@ MOST_KINDS = 255
 """Numbers of kinds are below this; the wire has a byte for them, and keeps the last one for itself."""
 
 LONGEST_NAME = 16
-"""Of a kind, in ASCII characters."""
+"""Of a kind, in ASCII characters; results have room for as many."""
 
 
 class Commitment(NamedTuple):
@@ -52,7 +52,8 @@ class Kind(int):
 
 
 _DECLARED: dict[str, Kind] = {}
-_NUMBERED: list[Kind] = []
+NUMBERED: list[Kind] = []
+"""All kinds that are declared, by number."""
 
 
 def kind(
@@ -61,17 +62,17 @@ def kind(
     """The kind of this name, declared now unless it was before. Raises ValueError: a bad name, or another meaning than before."""
     known = _DECLARED.get(name)
     if known is not None:
-        if (known.carries_model, known.pledges) != (carries_model, pledges):
+        if (known.carries_model, known.pledges, known.commitment) != (carries_model, pledges, commitment):
             raise ValueError(f"messages of kind {name!r} have another meaning already")
         return known
     if not (name.isascii() and name.isidentifier() and len(name) <= LONGEST_NAME):
         raise ValueError(f"{name!r} cannot name a kind of message: a Python name of at most {LONGEST_NAME} ASCII letters is needed")
-    if len(_NUMBERED) >= MOST_KINDS:
+    if len(NUMBERED) >= MOST_KINDS:
         raise ValueError(f"there are {MOST_KINDS} kinds of messages already")
-    made = Kind(len(_NUMBERED))
+    made = Kind(len(NUMBERED))
     made.name, made.carries_model, made.pledges, made.commitment = name, carries_model, pledges, commitment
     _DECLARED[name] = made
-    _NUMBERED.append(made)
+    NUMBERED.append(made)
     return made
 
 
@@ -82,12 +83,12 @@ def named(name: str) -> Kind:
 
 def numbered(number: int) -> Kind:
     """The kind with this number, as the wire carries it. Raises IndexError."""
-    return _NUMBERED[number]
+    return NUMBERED[number]
 
 
 def kind_count() -> int:
     """How many have been declared in this process: numbers are below it."""
-    return len(_NUMBERED)
+    return len(NUMBERED)
 
 
 MODEL = kind("model", carries_model=True)
@@ -111,9 +112,3 @@ class Message(NamedTuple):
     tick: int
     payload: Any = None
     number: int = 0
-
-
-def wire_bytes(message: Message) -> int:
-    """Bytes of the message on the wire: header and 4 bytes an id or float."""
-    payload = message.payload
-    return HEADER_BYTES if payload is None else HEADER_BYTES + 4 * len(payload)

@@ -7,7 +7,7 @@ t arrives in t + 1 (the world's clock has it so). A cycle starts at a tick that 
     start .. start + overlay.ticks            the overlay's step, at its `offsets`
     start + overlay.ticks ..                  the rule's round, which begins when the overlay's view is new
 
-The rule that surprises: deliveries of a tick come before deadlines of that tick, so what arrives on the deadline counts.
+Deliveries of a tick come before deadlines of that tick, so what arrives on the deadline counts.
 """
 
 from __future__ import annotations

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from healmpi.catalogue import AUTO, AVERAGES, DATASETS, LEARNERS, MODELS, PRESETS, RULES, TOPOLOGIES
+from healmpi.catalogue import AUTO, AVERAGES, DATASETS, LEARNERS, MODELS, PARTITIONS, PRESETS, RULES, TOPOLOGIES
 from healmpi.faults import plan
-from healmpi.learning.partition import PARTITIONS
 from healmpi.settings import Section, assemble, option
 
 DEFAULT_DATASET = "mnist10k"
@@ -152,7 +151,7 @@ def _settings(*catalogues: Mapping[str, Any]) -> list[type[Section]]:
 
 def _sections() -> dict[str, type[Section]]:
     """The sections by title, in the order in which they are written: those above, with all that is declared for them."""
-    declared = _settings(DATASETS, PARTITIONS, MODELS, LEARNERS, TOPOLOGIES, RULES)
+    declared = _settings(DATASETS, PARTITIONS, MODELS, LEARNERS, TOPOLOGIES, RULES, AVERAGES)
     owned: list[type[Section]] = [RunSection, DataOwn, ModelOwn, LearnerOwn, TopologyOwn, RuleOwn]
     found: dict[str, Any] = {kind.title: assemble(kind.title, kind.__doc__ or "", kind, declared) for kind in owned}
     # A topology may put options into a section of its own name.

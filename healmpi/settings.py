@@ -71,7 +71,7 @@ class Section:
     title: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
-        hints = _hints(type(self))
+        hints = hints_of(type(self))
         for item in fields(self):
             name = full_name(type(self), item)
             value = _coerced(name, getattr(self, item.name), hints[item.name])
@@ -103,7 +103,8 @@ def field_names(kind: type) -> list[str]:
 _HINTS: dict[type, dict[str, Any]] = {}
 
 
-def _hints(kind: type) -> dict[str, Any]:
+def hints_of(kind: type) -> dict[str, Any]:
+    """Option -> its type."""
     # Looked up once: resolving the annotations of a module takes longer than all checks.
     if kind not in _HINTS:
         _HINTS[kind] = typing.get_type_hints(kind)
@@ -111,6 +112,17 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 # Checking a value.
+
+
+def can_be_option(hint: Any) -> bool:
+    """Whether values of this type can be checked."""
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)
+        return len(inner) == 2 and inner[1] is Ellipsis and can_be_option(inner[0])
+    if isinstance(hint, types.UnionType):
+        return all(one in (int, float, str, bool) for one in typing.get_args(hint))
+    plain = typing.get_origin(hint) is dict or hint in (int, float, str, bool, dict)
+    return plain or (isinstance(hint, type) and issubclass(hint, Section))
 
 
 def _coerced(name: str, value: Any, hint: Any) -> Any:
@@ -195,7 +207,7 @@ def assemble(
     """
     found: dict[str, tuple[str, Any, dataclasses.Field]] = {}
     for kind in [*([own] if own else []), *declared]:
-        hints = _hints(kind)
+        hints = hints_of(kind)
         for item in fields(kind):
             if item.metadata.get("section", kind.title) != title:
                 continue

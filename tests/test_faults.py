@@ -11,11 +11,13 @@ from simulate import simulate
 
 from healmpi.algorithms.agreement import GROUP_COMMIT
 from healmpi.algorithms.averages.mean import Mean
+from healmpi.config import Config
 from healmpi.faults.doors import Doors
 from healmpi.faults.kinds.crash import POINTS
 from healmpi.faults.plan import FaultEvent, Plan, Surroundings, carry_out, remarks, scenario, whom, wording
 from healmpi.messages import MODEL, Message
 from healmpi.results.schema import GROUP_OUTCOMES
+from healmpi.settings import UsageError
 from healmpi.worlds.local import LocalWorld
 
 SMALL = ("data.dataset=synthetic", "data.samples=200", "data.features=4", "model.name=logistic", "results.audit=on")
@@ -30,14 +32,16 @@ class Ground:
     def __init__(self):
         self.struck, self.shares = [], []
 
-    def silence(self, node):
-        self.struck.append((node, "crash"))
+    def silence(self, node, kind, detail):
+        assert detail == "start"
+        self.struck.append((node, kind))
 
-    def arm(self, node, point, arm):
+    def arm(self, node, kind, point, arm):
+        assert kind == "crash"
         self.struck.append((node, point))
 
-    def replace(self, node):
-        self.struck.append((node, "churn"))
+    def replace(self, node, kind):
+        self.struck.append((node, kind))
 
     def lose(self, share):
         self.shares.append(share)
@@ -106,20 +110,22 @@ def test_losses_are_told_when_they_begin():
     assert remarks(3, plan.due(3, Surroundings(range(9)))) == []
 
 
+class Counts(Counter):
+    """Counts traffic."""
+
+    def sent(self, node, actions):
+        self["sent"] += len(actions)
+
+    def accepted(self, node, messages):
+        self["accepted"] += len(messages)
+
+    def dropped(self, message):
+        self["dropped"] += 1
+
+
 def test_what_several_losses_leave_over_is_multiplied():
-    sent, counts = 2000, Counter()
-
-    class Counts:
-        def sent(self, node, actions):
-            counts["sent"] += len(actions)
-
-        def accepted(self, node, messages):
-            counts["accepted"] += len(messages)
-
-        def dropped(self, message):
-            counts["dropped"] += 1
-
-    doors = Doors(LocalWorld(2, 0, Mean()), 1, Counts(), lambda *row: None)
+    sent, counts = 2000, Counts()
+    doors = Doors(LocalWorld(0, Mean()), 2, 1, counts, lambda *row: None)
     for tick, (losses, most, least) in enumerate([((), 0, 0), ((0.5,), 1070, 930), ((0.5, 0.5), 1560, 1440), ((), 0, 0)]):
         counts.clear()
         doors.begin_cycle()
@@ -339,3 +345,25 @@ def check_valid(run) -> None:
     assert np.isfinite(run.column("train_loss")[trained]).all()
     assert np.isfinite(run.column("loss")[run.config.run.warmup_cycles :][alive[run.config.run.warmup_cycles :]]).all()
     assert run.host.closing.audited and run.complaints == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ('{kind = "churn", fraction = 0.1, point = "before_send"}', ["faults.plan.point", "before_send", "kind = 'churn'", "crash"]),
+        ("{fraction = 0.1, last_cycle = 3}", ["faults.plan.last_cycle", "3", "kind = 'crash'", "churn, loss"]),
+        ('{kind = "loss", fraction = 0.1, point = "after_send"}', ["faults.plan.point", "after_send", "kind = 'loss'"]),
+    ],
+)
+def test_an_entry_that_says_what_its_kind_does_not_have_is_refused(entry, words):
+    with pytest.raises(UsageError) as raised:
+        Config.load(None, [f"faults.plan=[{entry}]"]).resolve()
+    assert all(word in str(raised.value) for word in words), str(raised.value)
+
+
+def test_a_silent_node_does_nothing_any_more():
+    """Nothing that it does leaves, whatever it had begun before."""
+    doors = Doors(LocalWorld(0, Mean()), 2, 1, Counts(), lambda *row: None)
+    doors.silence(1, True)
+    assert doors.act(1, 5, [Message(MODEL, 1, 0, 1, 5)]) == []
+    assert not doors.close(5, 9).targets

@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from healmpi import streams
-from healmpi.extension import PREFIX, find, settings_of
+from healmpi.catalogue import own as own_choice
+from healmpi.extension import PREFIX, find
 from healmpi.learning.data import Data, Dataset
 from healmpi.learning.datasets.mnist10k import Mnist10k
 from healmpi.learning.datasets.spambase import Spambase
@@ -173,9 +174,9 @@ def test_a_factory_may_import_other_files_of_the_current_directory_when_it_is_ca
 
 def test_a_factory_that_declares_settings_is_called_with_them(nets):
     function = find("model.factory", f"{nets}:Wide")
-    settings = settings_of(function, "model.own")
-    with pytest.raises(UsageError, match=r"model\.own\.width = 0 is not allowed: at least 1"):
-        settings(width=0)
+    settings = function.Settings
+    with pytest.raises(UsageError, match=r"model\.options\.width = 0 is not allowed: at least 1"):
+        own_choice("model.factory", f"{nets}:Wide", None, {"width": 0}, "model.options")
     assert FlatModel(OwnModel(f"{nets}:Wide", function, settings(width=7)).build((6,), 3)).size == 6 * 7 + 7 + 7 * 3 + 3
 
 

@@ -102,7 +102,7 @@ def _shuffled(numbered: list, rng) -> list:
 
 
 def test_a_message_is_fetched_once_in_the_tick_that_close_announces():
-    world = LocalWorld(3, 0, Mean())
+    world = LocalWorld(0, Mean())
     rest = Train(np.zeros(0, np.float32))
     assert world.act(0, 4, [message(0, 2), rest, message(0, 1)]) == [rest], "what is not the world's is handed back"
     assert world.deliver(2) == []
@@ -114,7 +114,7 @@ def test_a_message_is_fetched_once_in_the_tick_that_close_announces():
 
 
 def test_a_tick_in_which_nothing_is_due_is_skipped():
-    world = LocalWorld(3, 0, Mean())
+    world = LocalWorld(0, Mean())
     assert world.close(4, 9).tick == 9
     world.act(0, 9, [message(0, 2)])
     assert world.close(9, 30).tick == 10, "a message comes before the next deadline"

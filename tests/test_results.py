@@ -678,7 +678,7 @@ def test_parts_of_another_version_are_neither_merged_nor_lost(tmp_path):
         with h5py.File(PartsFolder(out).part(rank), "r+") as file:
             file.attrs["schema_version"] = "1.1"
             del file.attrs["kinds"], file.attrs["kinds_carrying_models"]
-    assert merge.state_of_parts(out) == merge.PartsState(config(3, 3).hash(), finished=True)
+    assert merge.state_of_parts(out) == merge.PartsState(config(3, 3).hash(), finished=True, sources={})
     with pytest.raises(
         ResultsError, match=rf"rank-00000.h5 has schema version 1.1, and this healmpi merges parts of {SCHEMA_VERSION} only"
     ):

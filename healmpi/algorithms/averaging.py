@@ -43,7 +43,8 @@ class Average:
         if not vectors:
             return None
         result, one = self.average(vectors, weights), vectors[0]
-        if not isinstance(result, np.ndarray) or result.dtype != one.dtype or result.shape != one.shape:
+        fits = isinstance(result, np.ndarray) and (result.dtype, result.shape) == (one.dtype, one.shape) and result.flags.c_contiguous
+        if not fits:
             found = f"{result.dtype} {list(result.shape)}" if isinstance(result, np.ndarray) else type(result).__name__
             raise Misuse(f"{type(self).__name__}.average must return {one.dtype} {list(one.shape)}, as the vectors are, not {found}")
         # It is handed over by reference within a process: from here on nobody can change it.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from healmpi.settings import Section, option
+from healmpi.settings import option
 
 PEERS_ENOUGH = 10
 """Peers that a node sends to in a cycle where it sends to all, and its topology offers more than it can use."""
@@ -22,10 +22,10 @@ def fanout_option() -> Any:
     )
 
 
-def check_fanout(settings: Section, topology: Any, needs: str) -> None:
+def check_fanout(settings: Any, topology: Any, needs: str) -> None:
     """Raise UsageError if there are never so many hubs or peers. needs: node.HUBS or node.PEERS."""
     most = topology.most_targets(needs)
-    if most is not None and settings.fanout > most[0]:  # type: ignore[attr-defined]  # every section that calls this has the option
+    if most is not None and settings.fanout > most[0]:
         raise settings.refusal("fanout", most[1])
 
 

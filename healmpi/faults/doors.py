@@ -41,20 +41,27 @@ Log = Callable[[int, int, str, str], None]
 
 
 class Doors:
-    """The doors of one rank's nodes. world: the one around which they stand. counter: of traffic. log: of faults."""
+    """The doors of one rank's nodes.
 
-    def __init__(self, world: World, seed: int, counter: Counter, log: Log):
+    world: the one around which they stand. nodes: in the run. counter: of traffic. log: of faults.
+    """
+
+    def __init__(self, world: World, nodes: int, seed: int, counter: Counter, log: Log):
         self._world, self._seed, self._counter, self._log = world, seed, counter, log
         self.rank, self.size, self.reductions = world.rank, world.size, world.reductions
         self.seconds, self.facts = world.seconds, world.facts
-        self._live = set(world.live)
+        self._live = set(range(nodes))
         self._doomed: set[int] = set()  # of the run's nodes those that fall silent inside this cycle
         self._silent: set[int] = set()  # of the hosted nodes
         self._arriving = 1.0  # the share of messages that is not lost
         self._luck: dict[int, random.Random] = {}
-        self._armed: dict[int, tuple[str, Arm]] = {}
+        self._armed: dict[int, tuple[str, str, Arm]] = {}  # node -> kind of the fault, point, what becomes of its actions
         self._owed: list[tuple[int, Message]] = []  # coordinators that fell silent after their commit had left
         self._inside: list[int] = []  # members that entered in this tick and fall silent before the next
+
+    @property
+    def failure(self) -> Exception | None:
+        return self._world.failure
 
     @property
     def live(self) -> Set[int]:
@@ -81,11 +88,11 @@ class Doors:
         if hosted:
             self._shut(node)
 
-    def arm(self, node: int, point: str, arm: Arm, hosted: bool) -> None:
+    def arm(self, node: int, kind: str, point: str, arm: Arm, hosted: bool) -> None:
         """The node falls silent at this point of the cycle."""
         self._doomed.add(node)
         if hosted:
-            self._armed[node] = (point, arm)
+            self._armed[node] = (kind, point, arm)
 
     def lose(self, share: float) -> None:
         """This share of the messages does not arrive, besides what is lost already."""
@@ -95,9 +102,9 @@ class Doors:
 
     def fall_silent(self, node: int, tick: int) -> None:
         """The node has come by its point."""
-        point, _ = self._armed[node]
+        kind, point, _ = self._armed[node]
         self._shut(node)
-        self._log(tick, node, "crash", point)
+        self._log(tick, node, kind, point)
 
     def stay_away(self, node: int, group: EnterGroup) -> None:
         """It does not enter the group that it is bound to."""
@@ -118,8 +125,10 @@ class Doors:
     # The world.
 
     def act(self, node: int, tick: int, actions: list[Action]) -> list[Action]:
+        if node in self._silent:
+            return []
         if node in self._armed:
-            actions = self._armed[node][1](self, node, tick, actions)
+            actions = self._armed[node][2](self, node, tick, actions)
         if not actions:
             return actions
         self._counter.sent(node, actions)
@@ -170,9 +179,9 @@ class Doors:
 
     def end_cycle(self) -> None:
         # The armed nodes that did not come by their point crash now.
-        for node in sorted(self._armed):
+        for node, (kind, _, _) in sorted(self._armed.items()):
             self._shut(node)
-            self._log(-1, node, "crash", "end of cycle")
+            self._log(-1, node, kind, "end of cycle")
         self._world.end_cycle()
 
     def state(self) -> Any:

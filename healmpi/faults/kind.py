@@ -23,13 +23,13 @@ class Arm(Protocol):
 class Ground(Protocol):
     """What a fault can do to a run. All of it is called on all ranks, and has an effect where the node lives."""
 
-    def silence(self, node: int) -> None:
-        """The node falls silent at once, for good."""
+    def silence(self, node: int, kind: str, detail: str) -> None:
+        """The node falls silent at once, for good. kind, detail: for the record."""
 
-    def arm(self, node: int, point: str, arm: Arm) -> None:
-        """The node falls silent inside this cycle."""
+    def arm(self, node: int, kind: str, point: str, arm: Arm) -> None:
+        """The node falls silent inside this cycle, at this point."""
 
-    def replace(self, node: int) -> None:
+    def replace(self, node: int, kind: str) -> None:
         """The node leaves, and a newcomer takes its place."""
 
     def lose(self, share: float) -> None:
@@ -52,9 +52,12 @@ class Common(Section):
     spare_hubs: bool = option(False, "Whether those that are hubs or servers at that time are not hit.")
 
 
-def last_cycle_option() -> Any:
-    """The option `last_cycle` of an event that lasts."""
-    return option(0, "Last cycle of churn or loss; 0: only `cycle`.", low=0)
+@dataclass(frozen=True, slots=True)
+class Lasting(Section):
+    """What an entry says that goes on for some cycles."""
+
+    title: ClassVar[str] = "faults.plan"
+    last_cycle: int = option(0, "Last cycle of churn or loss; 0: only `cycle`.", low=0)
 
 
 class FaultKind:

@@ -15,8 +15,8 @@ from typing import Any, ClassVar, NamedTuple
 from healmpi import streams
 from healmpi.extension import discover
 from healmpi.faults import kinds
-from healmpi.faults.kind import ALL, ANY, NO_END, Common, FaultKind, Ground
-from healmpi.settings import Section, UsageError, assemble, option
+from healmpi.faults.kind import ALL, ANY, NO_END, Common, FaultKind, Ground, described
+from healmpi.settings import Section, UsageError, assemble, field_names, option
 
 FAULTS: dict[str, type[FaultKind]] = dict(sorted(discover(kinds, FaultKind).items(), key=lambda item: item[1].turn))
 """The kinds of faults by name, in the order in which they act."""
@@ -29,7 +29,14 @@ def _check_event(event: Any) -> None:
     Section.__post_init__(event)
     if event.kind not in FAULTS:
         raise UsageError("faults.plan.kind", event.kind, "one of " + ", ".join(map(repr, FAULTS)))
-    FAULTS[event.kind].check(event)
+    kind = FAULTS[event.kind]
+    # What is said must be of this kind, else it would be passed over in silence.
+    own = {*field_names(Common), *field_names(kind.Event)}
+    for name, value in described(event).items():
+        if name not in own:
+            others = ", ".join(other for other, one in FAULTS.items() if name in field_names(one.Event))
+            raise UsageError(f"faults.plan.{name}", value, f"nothing with kind = {event.kind!r}: it is of {others}")
+    kind.check(event)
 
 
 FaultEvent: Any = assemble(

@@ -21,7 +21,7 @@ from healmpi.hosting.recorder import EVALUATION, HARNESS, MESSAGING, WAIT, Recor
 from healmpi.learning.learners.kind import Trainer
 from healmpi.node import Node
 from healmpi.results.rows import CycleRows, FaultRow, GroupRow
-from healmpi.worlds.world import World
+from healmpi.worlds.world import MortalWorld
 
 AUDIT_BYTES = 8 * 2**20
 """With results.audit = 'auto', runs whose models together are no larger than this are audited, in bytes."""
@@ -50,10 +50,11 @@ class Closing:
     """
 
     def __init__(
-        self, config: Config, world: World, population: Population, learner: Trainer | None, recorder: Recorder, sink: Sink, watch: Watch
-    ):
+        self, config: Config, world: MortalWorld, population: Population, learner: Trainer | None, recorder: Recorder, sink: Sink,
+        watch: Watch, guard: Guard,
+    ):  # fmt: skip
         self._config, self._world, self._population, self._learner, self._recorder = config, world, population, learner, recorder
-        self._sink, self._watch = sink, watch
+        self._sink, self._watch, self._guard = sink, watch, guard
         self.complaints: list[str] = []
         self.tail_s = 0.0
         self.audited = learner is not None and self._wants_audit(learner.size)
@@ -65,18 +66,18 @@ class Closing:
         kept = all(node.record is not None for node in self._population.nodes.values())
         return kept and (wanted == "on" or (wanted == "auto" and small))
 
-    def end_cycle(self, cycle: int, ticks: int, started: float, guard: Guard) -> None:
+    def end_cycle(self, cycle: int, ticks: int, started: float) -> None:
         """The cycle's last tick has been closed. started: time.perf_counter() at its start."""
         self._world.end_cycle()
         ended = time.perf_counter()
-        guard(lambda: self._evaluate(cycle))
+        self._guard(lambda: self._evaluate(cycle))
         evaluated = time.perf_counter()
         self._report(cycle)
         self._account(evaluated - ended, time.perf_counter() - started + self.tail_s)
 
         # What follows is booked in the next cycle, since this one's rows are handed over here.
         handing_over = time.perf_counter()
-        guard(lambda: self._sink(*self._rows(cycle, ticks)))
+        self._guard(lambda: self._sink(*self._rows(cycle, ticks)))
         self.tail_s = time.perf_counter() - handing_over
 
     # Judging models.
@@ -108,21 +109,31 @@ class Closing:
     def _report(self, cycle: int) -> None:
         """Tell rank 0 how the cycle went: for the person who watches, and for the audit."""
         standing = self._population.standing()
-        hubs = sum(node.is_hub for node in standing)
+        hubs = self._guard.value(lambda: sum(node.is_hub for node in standing), 0)
         accuracies = self._recorder.accuracy[~np.isnan(self._recorder.accuracy)]
-        records: dict[int, Any] = {}
-        if self.audited and cycle >= 1:
-            live = self._world.live
-            records = {node: self._population.nodes[node].record for node in self._population.hosted if node in live}
+        nothing: dict[int, Any] = {}
+        records = self._guard.value(lambda: self._records(cycle), nothing)
         self._world.allreduce()
         told = self._world.gather((len(standing), hubs, float(accuracies.sum()), len(accuracies), records))
         if told is None:
             return
-        live_count, hubs, total, judged = (sum(part[index] for part in told) for index in range(4))
-        self._watch(Progress(cycle, live_count, hubs, total / judged if judged else float("nan")))
-        if len(self.complaints) < LARGEST_COMPLAINT_COUNT:
-            everybody = {node: one for part in told for node, one in part[4].items()}
-            self.complaints += recompute(cycle, everybody, self._config.chosen.average)
+        live, hubs, total, judged = (sum(part[index] for part in told) for index in range(4))
+        self._watch(Progress(cycle, live, hubs, total / judged if judged else float("nan")))
+        self._guard(lambda: self._audit(cycle, {node: one for part in told for node, one in part[4].items()}))
+
+    def _records(self, cycle: int) -> dict[int, Any]:
+        """What the hosted nodes did in this cycle, those included that fell silent inside it."""
+        if not self.audited or cycle < 1:
+            return {}
+        live = self._world.live
+        return {node: self._population.nodes[node].record for node in self._population.hosted if node in live}
+
+    def _audit(self, cycle: int, records: dict[int, Any]) -> None:
+        """On rank 0. A rule that does not keep a record in every cycle cannot be audited."""
+        if any(record is None for record in records.values()):
+            self.audited = False
+        if self.audited and len(self.complaints) < LARGEST_COMPLAINT_COUNT:
+            self.complaints += recompute(cycle, records, self._config.chosen.average)
 
     def _account(self, evaluated_s: float, wall_s: float) -> None:
         """Split the cycle's wall time; what nothing else claims is the harness's."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable
+from typing import TypeVar
 
 from healmpi.settings import Misuse
 from healmpi.worlds.world import World
+
+Value = TypeVar("Value")
 
 
 class RunFailed(RuntimeError):
@@ -34,6 +37,12 @@ class Guard:
             if not isinstance(error, OSError | MemoryError | Misuse):  # these say all by themselves
                 traceback.print_exc()
             self._failure = f"rank {self._world.rank}: {type(error).__name__}: {error}"
+
+    def value(self, work: Callable[[], Value], otherwise: Value) -> Value:
+        """What the work gives; `otherwise` where it fails, or something has failed before."""
+        found = [otherwise]
+        self(lambda: found.append(work()))
+        return found[-1]
 
     def fail_together(self) -> None:
         """Raise RunFailed on all ranks if any has failed."""

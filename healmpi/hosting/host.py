@@ -22,7 +22,8 @@ from healmpi.hosting.striking import Striker
 from healmpi.learning.jobs import TrainJob
 from healmpi.learning.learners.kind import Trainer
 from healmpi.node import Action, CycleStarted, Event, GroupReport, Node, Step, Train, Trained
-from healmpi.worlds.world import FAILED, Closed, World
+from healmpi.worlds.clock import Lockstep
+from healmpi.worlds.world import FAILED, Closed, MortalWorld, World
 
 
 class Host:
@@ -38,14 +39,14 @@ class Host:
         self._config, self._learner = config, learner
         chosen, seed = config.chosen, config.run.seed
         self._recorder = Recorder(hosted, chosen.kinds, chosen.topology.view_size, learner.size if learner else 0)
-        doors = Doors(world, seed, self._recorder.traffic, self._recorder.fault)
-        self._world: World = doors
+        doors = Doors(world, config.run.nodes, seed, self._recorder.traffic, self._recorder.fault)
+        self._world: MortalWorld = doors
         own = chosen.choices["topology"].own or chosen.choices["rule"].own
-        self._scrutiny = Scrutiny(chosen, config.run.nodes, learner.size if learner else 0) if own else None
-        self.population = Population(config, hosted, learner, doors)
-        self._striker = Striker(Plan(config.fault_events(), seed), self.population, doors, self._recorder)
-        self.closing = Closing(config, doors, self.population, learner, self._recorder, sink, watch)
+        self._scrutiny = Scrutiny(chosen, config.run.nodes, learner.size if learner else 0, Lockstep()) if own else None
         self._guard = Guard(doors)
+        self.population = Population(config, hosted, learner, doors)
+        self._striker = Striker(Plan(config.fault_events(), seed), self.population, doors, self._recorder, self._guard)
+        self.closing = Closing(config, doors, self.population, learner, self._recorder, sink, watch, self._guard)
         self._checkpointing = Checkpointing(doors, self._guard, saver, 1 - config.run.warmup_cycles)
         self._jobs: list[TrainJob] = []
         self._cycle = 0
@@ -100,7 +101,7 @@ class Host:
             closed = self._close(closed.tick, end)
         assert not closed.targets and not closed.outcomes, f"messages under way after cycle {cycle}: {sorted(closed.targets)}"
 
-        self.closing.end_cycle(cycle, ticks, started, self._guard)
+        self.closing.end_cycle(cycle, ticks, started)
         return end
 
     def _cycle_ticks(self, learn: bool) -> int:
@@ -117,7 +118,15 @@ class Host:
         closed = self._world.close(tick, FAILED if self._guard.failed else min(wake, end))
         if closed.tick == FAILED:
             self._guard.fail_together()
+        # Else the ticks would never come to the end of the cycle.
+        assert closed.tick > tick, f"tick {closed.tick} follows tick {tick}"
+        self._guard(self._hear_of_failure)
         return closed
+
+    def _hear_of_failure(self) -> None:
+        """What went wrong in the middle of something collective."""
+        if self._world.failure is not None:
+            raise self._world.failure
 
     # A tick.
 
@@ -138,7 +147,7 @@ class Host:
         started = time.perf_counter()
         actions = node.handle(event)
         if self._scrutiny is not None:
-            self._scrutiny(node, tick, self._end, actions)
+            self._scrutiny(node, event, tick, self._end, actions)
         for action in self._world.act(node.id, tick, actions):
             self._carry_out(node.id, action)
         self._recorder.seconds[self._recorder.index(node.id), MESSAGING] += time.perf_counter() - started

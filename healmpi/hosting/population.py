@@ -10,16 +10,17 @@ import numpy as np
 
 from healmpi import streams
 from healmpi.config import Config
+from healmpi.faults.kinds.churn import RANDOM
 from healmpi.learning.learners.kind import Trainer
 from healmpi.node import Node, Setup
 from healmpi.overlay.topology import Start
-from healmpi.worlds.world import World
+from healmpi.worlds.world import MortalWorld
 
 
 class Population:
     """One rank's nodes. hosted: their ids, a block. learner: None when only the overlay runs. incarnation: of all nodes of the run."""
 
-    def __init__(self, config: Config, hosted: range, learner: Trainer | None, world: World):
+    def __init__(self, config: Config, hosted: range, learner: Trainer | None, world: MortalWorld):
         self._config, self._learner, self._world = config, learner, world
         self.hosted = hosted
         self.incarnation = [0] * config.run.nodes
@@ -49,7 +50,7 @@ class Population:
         model = None
         if self._learner:
             self._learner.forget(node)
-            fresh = self._config.faults.newcomer_model == "random"
+            fresh = self._config.faults.newcomer_model == RANDOM
             model = self._learner.newcomer(node, self.incarnation[node]) if fresh else self._learner.initial(node)
         self.nodes[node] = self._make(node, known, model, cycle)
         return True

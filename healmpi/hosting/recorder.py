@@ -71,8 +71,13 @@ class Traffic:
 
     def tables(self) -> dict[str, np.ndarray]:
         """int64 [nodes, kinds] each, by the names of the results. Raises Misuse: a kind was sent that is not one of the run's."""
-        tables = {"messages_out": self._out, "messages_in": self._into, "messages_dropped": self._lost,
-                  "bytes_out": self._bytes_out, "bytes_in": self._bytes_in}  # fmt: skip
+        tables = {
+            "messages_out": self._out,
+            "messages_in": self._into,
+            "messages_dropped": self._lost,
+            "bytes_out": self._bytes_out,
+            "bytes_in": self._bytes_in,
+        }
         arrays = {name: np.array(rows, np.int64) for name, rows in tables.items()}
         foreign = set(np.flatnonzero(arrays["messages_out"].any(axis=0)).tolist()) - set(self._kinds)
         if foreign:
@@ -141,11 +146,21 @@ class Recorder:
     def rows(self, ticks: int, *, alive, is_hub, incarnation, staleness, views) -> CycleRows:
         """Everything of the cycle as arrays over the hosted nodes; starts the next one."""
         rows = CycleRows(
-            cycle=self.cycle, ticks=ticks, accuracy=self.accuracy, loss=self.loss, train_loss=self.train_loss, trained=self.trained,
-            alive=np.array(alive, bool), is_hub=np.array(is_hub, bool), incarnation=np.array(incarnation, np.int32),
-            staleness=np.array(staleness, np.int32), model_crc32=self.crc, seconds=self.seconds,
-            **self.traffic.tables(), views=None if views is None else self._padded(views),
-        )  # fmt: skip
+            cycle=self.cycle,
+            ticks=ticks,
+            accuracy=self.accuracy,
+            loss=self.loss,
+            train_loss=self.train_loss,
+            trained=self.trained,
+            alive=np.array(alive, bool),
+            is_hub=np.array(is_hub, bool),
+            incarnation=np.array(incarnation, np.int32),
+            staleness=np.array(staleness, np.int32),
+            model_crc32=self.crc,
+            seconds=self.seconds,
+            **self.traffic.tables(),
+            views=None if views is None else self._padded(views),
+        )
         self._clear()
         return rows
 

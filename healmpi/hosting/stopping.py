@@ -22,6 +22,15 @@ MARGIN_S = 5.0
 SLURM_MARGIN_S = 30.0
 """More of it where the limit is the job's: closing files and leaving MPI takes time, too."""
 
+STOP_FILE = "STOP"
+"""A file of this name in the folder of the results ends a suite."""
+
+
+def stop_path(out: Path) -> Path:
+    """A file of this name ends the run that writes OUT."""
+    return out.with_name(out.name + ".stop")
+
+
 UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

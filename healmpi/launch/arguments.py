@@ -57,9 +57,11 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """Of all commands; `command` names the one that is given."""
     made = _Parser(
-        prog="healmpi", description="Resilient decentralized learning over MPI, run for real and measured.",
-        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+        prog="healmpi",
+        description="Resilient decentralized learning over MPI, run for real and measured.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     made.add_argument("--version", action="version", version=f"healmpi {healmpi.__version__}")
     commands = made.add_subparsers(required=True, metavar="COMMAND", dest="command")
     _add_run(commands)
@@ -88,9 +90,11 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
 
 def _add_suite(commands: argparse._SubParsersAction) -> None:
     suite = commands.add_parser(
-        "suite", help="run a matrix of experiments in one launch", description=SUITE_HELP,
+        "suite",
+        help="run a matrix of experiments in one launch",
+        description=SUITE_HELP,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    )  # fmt: skip
+    )
     suite.add_argument("file", metavar="SUITE", help="a suite file, or the name of one that is shipped: " + ", ".join(suites.shipped()))
     suite.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where the results go, a file for each experiment")
     suite.add_argument("--list", action="store_true", help="print the experiments' names and states, run nothing")
@@ -124,10 +128,11 @@ def _add_world(parser: argparse.ArgumentParser) -> None:
 
 def _add_limits(parser: argparse.ArgumentParser, file: str) -> None:
     parser.add_argument(
-        "--time-limit", metavar="TIME",
+        "--time-limit",
+        metavar="TIME",
         help="stop before so much time has passed: seconds, 30m, 2h, HH:MM:SS. The end of a Slurm job (SLURM_JOB_END_TIME) counts as "
         f"well, and a file {file} stops at the next cycle. The state is saved, the exit code is 75",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--checkpoint-every", type=int, default=0, metavar="CYCLES", help="also save the state every so many cycles, against a kill"
     )

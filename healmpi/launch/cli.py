@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from healmpi.config import Config
-from healmpi.hosting.stopping import Stopped
+from healmpi.hosting.stopping import Stopped, stop_path
 from healmpi.launch import arguments
 from healmpi.launch import suite as suites
 from healmpi.launch.launcher import FAULT, INVALID, STOPPED, USAGE, VALID, check_launch, complain, in_world, launched_rank, say
@@ -49,15 +49,17 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    from healmpi.results.folder import PartsFolder
+
     merge = f"`healmpi merge {options.out}` makes a file of it"
-    hint = f"what was flushed lies in {options.out}.parts: {merge}, and the same command with --resume goes on from a checkpoint"
+    place = PartsFolder(options.out).path if options.out else ""
+    hint = f"what was flushed lies in {place}: {merge}, and the same command with --resume goes on from a checkpoint"
     return in_world(options.world, hint, lambda mpi: _run_on(mpi, options))
 
 
 def _run_on(mpi: Any, options: argparse.Namespace) -> int:
     from healmpi.launch import run
     from healmpi.launch.display import conclude
-    from healmpi.launch.runner import stop_path
 
     ranks = _ranks(mpi)
     try:

@@ -12,8 +12,8 @@ from healmpi.hosting.closing import Progress
 from healmpi.launch import progress
 from healmpi.launch.launcher import INVALID, VALID
 from healmpi.launch.ranks import Ranks
-from healmpi.learning.jobs import threads_here
 from healmpi.results import info
+from healmpi.results.folder import PartsFolder
 
 
 class RunBar:
@@ -31,7 +31,7 @@ class RunBar:
         print(self._opening(), flush=True)
         if self._note:
             print(self._note, flush=True)
-        print(f"results: {self._out} (until the end {self._out}.parts; after a kill: healmpi merge {self._out})", flush=True)
+        print(f"results: {self._out} (until the end {PartsFolder(self._out).path}; after a kill: healmpi merge {self._out})", flush=True)
         total = self._config.run.cycles + self._config.run.warmup_cycles
         if done:
             print(f"going on after {done} of {total} cycles", flush=True)
@@ -62,7 +62,7 @@ class RunBar:
 def _crowded(config: Config, ranks: Ranks) -> str:
     """A warning when this machine has fewer cores than threads that want one; for rank 0. On all ranks together."""
     here, cores = ranks.mpi.crowd() if ranks.mpi else (1, len(os.sched_getaffinity(0)))
-    threads = threads_here(config.learner)
+    threads = config.chosen.learner.threads()
     if here * threads <= cores:
         return ""
     return f"note: {here} ranks with {threads} threads each share {cores} cores here, so times say little".replace("1 threads", "1 thread")

@@ -6,7 +6,7 @@ import zlib
 from typing import Any
 
 from healmpi import streams
-from healmpi.catalogue import Chosen
+from healmpi.catalogue import Chosen, naming_options
 from healmpi.config import Config
 from healmpi.learning.data import Dataset
 from healmpi.messages import Kind
@@ -24,12 +24,19 @@ def marks(config: Config) -> dict[str, Any]:
         # Where the file lies may differ: each machine can have one of its own.
         if not name.endswith("_file"):
             found[name] = value
-    rule, shared = chosen.choices["rule"], set(chosen.topology.kinds) & set(chosen.rule.kinds)
-    if rule.own and shared:
-        raise UsageError("rule.factory", rule.label, f"its `kinds` must be others than those of the topology; both have {_listed(shared)}")
+    shared = set(chosen.topology.kinds) & set(chosen.rule.kinds)
+    if shared:
+        whose, other = ("rule", "topology") if chosen.choices["rule"].own else ("topology", "rule")
+        allowed = f"its `kinds` must be others than those of the {other}; both have {_listed(shared)}"
+        raise UsageError(f"{whose}.factory", chosen.choices[whose].label, allowed)
     if chosen.choices["topology"].own:
-        found["topology.links"] = _topology_mark(chosen, config.run.nodes, config.run.seed, 1 - config.run.warmup_cycles)
-    return found | {"messages": [f"{kind.name} {int(kind)}" for kind in chosen.kinds]}
+        try:
+            found["topology.factory: links"] = _topology_mark(chosen, config.run.nodes, config.run.seed, 1 - config.run.warmup_cycles)
+        except UsageError:
+            raise
+        except Exception as error:
+            raise _refused(chosen, f"its overlay(start) and links(node) must not fail ({type(error).__name__}: {error})") from error
+    return found | {"kinds of messages, in the order of their declaration": [f"{kind.name} {int(kind)}" for kind in chosen.kinds]}
 
 
 def check_same(rank: int, mine: dict[str, Any], first: dict[str, Any]) -> None:
@@ -84,7 +91,8 @@ def load(chosen: Chosen, seed: int) -> Dataset:
     if not choice.own:
         return chosen.data.load(seed)
     try:
-        data = chosen.data.load(seed)
+        with naming_options(type(choice.settings), "data.options"):
+            data = chosen.data.load(seed)
     except (UsageError, OSError, MemoryError):
         raise
     except Exception as error:

@@ -1,6 +1,6 @@
 """Progress bars: live ones on a terminal, a line now and then elsewhere.
 
-The rule that surprises: under mpirun stderr is never a terminal, and Open MPI passes output on at ends of lines only, so that
+Under mpirun stderr is never a terminal, and Open MPI passes output on at ends of lines only, so that
 a live bar would be seen when all is over.
 """
 

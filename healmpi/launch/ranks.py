@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,6 +15,10 @@ from healmpi.worlds.local import LocalWorld
 from healmpi.worlds.world import World
 
 Value = TypeVar("Value")
+
+
+FAULTS = (OSError, MemoryError, ResultsError, Misuse)
+"""What a machine or a user's own can do wrong, and say in a sentence."""
 
 
 class Refused(Exception):
@@ -31,7 +36,7 @@ class Ranks:
     def world(self, nodes: int, model_size: int, average: Average, timeout_s: float) -> World:
         """Messages of models of `model_size` floats between all nodes."""
         if self.mpi is None:
-            return LocalWorld(nodes, model_size, average)
+            return LocalWorld(model_size, average)
         return self.mpi.MpiWorld(nodes, model_size, average, timeout_s)
 
     def allgather(self, value: Value) -> list[Value]:
@@ -42,9 +47,9 @@ class Ranks:
         """The attempt's value. If it raises UsageError on any rank: Refused on all of them, with the first rank's sentence."""
         return self._together(attempt, UsageError, (OSError, MemoryError), Refused)
 
-    def fail_together(self, attempt: Callable[[], Value]) -> Value:
-        """The attempt's value. If the machine fails it on any rank: RunFailed on all of them."""
-        return self._together(attempt, (), (OSError, MemoryError, ResultsError, Misuse), RunFailed)
+    def fail_together(self, attempt: Callable[[], Value], faults: tuple[type[Exception], ...] = FAULTS) -> Value:
+        """The attempt's value. If the machine, or a user's own, fails it on any rank: RunFailed on all of them."""
+        return self._together(attempt, (), faults, RunFailed)
 
     def _together(self, attempt: Callable[[], Value], plain: Any, faults: Any, outcome: type[Exception]) -> Value:
         """plain: errors whose text says all; faults: those that the rank and the kind are to be said of, too."""
@@ -55,6 +60,8 @@ class Ranks:
         except plain as error:
             sentence = str(error)
         except faults as error:
+            if not isinstance(error, FAULTS):  # these say all by themselves
+                traceback.print_exc()
             sentence = f"rank {self.rank}: {type(error).__name__}: {error}"
         first = next((one for one in self.allgather(sentence) if one is not None), None)
         if first is not None:

@@ -26,11 +26,11 @@ from healmpi.hosting.stopping import Limits
 from healmpi.launch.preparing import Prepared, prepare
 from healmpi.launch.ranks import Ranks, Refused
 from healmpi.launch.saving import StateSaver
-from healmpi.learning.jobs import threads_here
 from healmpi.results import info, merge, preflight
 from healmpi.results.folder import PartsFolder
 from healmpi.results.writer import Partition, PartWriter
 from healmpi.settings import UsageError
+from healmpi.worlds.world import World
 
 __all__ = ["Options", "Prepared", "Ranks", "Refused", "RunFailed", "execute", "prepare"]
 
@@ -48,7 +48,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
-class _Claim:
+class _Place:
     """What rank 0 holds and knows before the run starts.
 
     lock: elsewhere None. index: the checkpoint to go on from. ended: all parts are whole, only the merging is left. replaces: the
@@ -75,34 +75,32 @@ def execute(
     another run; StepTimeout.
     """
     config, options = prepared.config, options or Options()
-    claim = ranks.refuse_together(lambda: _claim_output(prepared, ranks, out, options))
-    with contextlib.closing(claim.lock) if claim.lock else contextlib.nullcontext():
-        index, ended = ranks.allgather((claim.index, claim.ended))[0]
+    place = ranks.refuse_together(lambda: _take_place(prepared, ranks, out, options))
+    with contextlib.closing(place.lock) if place.lock else contextlib.nullcontext():
+        index, ended = ranks.allgather((place.index, place.ended))[0]
         if ended:
             started(config.run.cycles + config.run.warmup_cycles)
-            return _merge(ranks, out, claim.replaces)
+            return _merge(ranks, out, place.replaces)
         saved = ranks.refuse_together(lambda: checkpoint.read_state(out, index, ranks.rank)) if index else None
         run_id = index.run_id if index else ranks.allgather(secrets.token_hex(8))[0]
         started(index.step if index else 0)
         _run(prepared, ranks, out, run_id, watch, options, saved)
         # All parts are complete from here on.
-        return _merge(ranks, out, claim.replaces)
+        return _merge(ranks, out, place.replaces)
 
 
 def _merge(ranks: Ranks, out: Path, force: bool) -> Path | None:
     return ranks.fail_together(lambda: merge.merge(out, remove_parts=True, force=force) if ranks.rank == 0 else None)
 
 
-def _run(
-    prepared: Prepared, ranks: Ranks, out: Path, run_id: str, watch: Watch, options: Options, saved: dict[str, Any] | None
-) -> None:
+def _run(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, watch: Watch, options: Options, saved: dict[str, Any] | None) -> None:
     """All cycles, or those that are left; leaves this rank's finished part."""
     config = prepared.config
     writer = ranks.fail_together(lambda: _part_writer(prepared, ranks, out, run_id, saved))
     with _closing(writer):
         world = ranks.world(config.run.nodes, prepared.model_size, config.chosen.average, config.limits.step_timeout_s)
         saver = StateSaver(ranks, out, writer, options.limits, prepared, run_id, saved)
-        host = Host(config, world, prepared.nodes, prepared.learner, writer.append, watch, saver)
+        host = _host(prepared, ranks, world, writer, watch, saver)
         if saved is not None:
             host.resume(saved["cycle"], saved["host"])
             world.facts.add("resumed")
@@ -110,6 +108,17 @@ def _run(
         host.finish()
         facts = world.facts.counts | saver.seconds()
         ranks.fail_together(lambda: _finish_part(prepared, writer, host, facts))
+
+
+def _host(prepared: Prepared, ranks: Ranks, world: World, writer: PartWriter, watch: Watch, saver: StateSaver) -> Host:
+    """Nodes are made here, a user's own among them, which can fail in any way. Raises RunFailed."""
+    try:
+        return ranks.fail_together(
+            lambda: Host(prepared.config, world, prepared.nodes, prepared.learner, writer.append, watch, saver), (Exception,)
+        )
+    except RunFailed:
+        world.finish()
+        raise
 
 
 @contextlib.contextmanager
@@ -125,14 +134,14 @@ def _closing(writer: PartWriter) -> Iterator[None]:
 # The place of the results.
 
 
-def _claim_output(prepared: Prepared, ranks: Ranks, out: Path, options: Options) -> _Claim:
+def _take_place(prepared: Prepared, ranks: Ranks, out: Path, options: Options) -> _Place:
     """On rank 0: a locked folder for the parts, empty or with something to go on from. Raises UsageError."""
     if ranks.rank != 0:
-        return _Claim()
+        return _Place()
     config, parts = prepared.config, PartsFolder(out)
     index = _checkpoint(config, ranks, out, options) if options.resume else None
     known = merge.state_of_parts(out) if options.resume else None
-    same = known is not None and known.config_hash == config.hash()
+    same = known is not None and (known.config_hash, known.sources) == (config.hash(), config.chosen.source_digests())
     ended = known is not None and same and known.finished
     # Without a checkpoint the same run starts again and writes the same rows again, so nothing is lost; nor is it where
     # nothing can be read.
@@ -141,16 +150,22 @@ def _claim_output(prepared: Prepared, ranks: Ranks, out: Path, options: Options)
     preflight.check_output(out, replaces, _needed_bytes(prepared, ranks), leftovers=discard or index is not None)
     if index is None and not ended:
         parts.prepare(discard)
-    return _Claim(parts.hold(), index, ended, replaces)
+    return _Place(parts.hold(), index, ended, replaces)
 
 
 def _needed_bytes(prepared: Prepared, ranks: Ranks) -> int:
     config, chosen = prepared.config, prepared.config.chosen
     return preflight.estimate_bytes(
-        nodes=config.run.nodes, cycles=config.run.cycles + config.run.warmup_cycles, kinds=len(chosen.kinds), ranks=ranks.size,
-        model_size=prepared.model_size, view_width=chosen.topology.view_size, static=chosen.topology.static,
-        views_every=config.results.views_every, save_models=config.results.save_models,
-    )  # fmt: skip
+        nodes=config.run.nodes,
+        cycles=config.run.cycles + config.run.warmup_cycles,
+        kinds=len(chosen.kinds),
+        ranks=ranks.size,
+        model_size=prepared.model_size,
+        view_width=chosen.topology.view_size,
+        static=chosen.topology.static,
+        views_every=config.results.views_every,
+        save_models=config.results.save_models,
+    )
 
 
 def _checkpoint(config: Config, ranks: Ranks, out: Path, options: Options) -> checkpoint.Index | None:
@@ -175,12 +190,24 @@ def _part_writer(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, saved
     if saved is not None:
         return PartWriter.reopen(path, prepared.nodes, config.results.flush_every, saved["rows"], saved["cycle"])
     return PartWriter(
-        path, rank=ranks.rank, ranks=ranks.size, nodes=list(prepared.nodes), total_nodes=config.run.nodes,
-        config_json=config.to_json(), config_toml=config.to_toml(), config_hash=config.hash(), title=config.title,
-        scenario=plan.scenario(config.fault_events()), kinds=config.chosen.kinds, view_size=config.chosen.topology.view_size,
-        hub_count=config.hubs_wanted, flush_every=config.results.flush_every, provenance=_facts(config, ranks), run_id=run_id,
+        path,
+        rank=ranks.rank,
+        ranks=ranks.size,
+        nodes=list(prepared.nodes),
+        total_nodes=config.run.nodes,
+        config_json=config.to_json(),
+        config_toml=config.to_toml(),
+        config_hash=config.hash(),
+        title=config.title,
+        scenario=plan.scenario(config.fault_events()),
+        kinds=config.chosen.kinds,
+        view_size=config.chosen.topology.view_size,
+        hub_count=config.hubs_wanted,
+        flush_every=config.results.flush_every,
+        provenance=_facts(config, ranks),
+        run_id=run_id,
         partition=_partition(prepared),
-    )  # fmt: skip
+    )
 
 
 def _facts(config: Config, ranks: Ranks) -> dict[str, str | int | float]:
@@ -188,7 +215,7 @@ def _facts(config: Config, ranks: Ranks) -> dict[str, str | int | float]:
         world="local" if ranks.mpi is None else "mpi",
         ranks=ranks.size,
         seed=config.run.seed,
-        threads=config.learner.threads,
+        threads=config.chosen.learner.threads(),
         mpi_library="none" if ranks.mpi is None else ranks.mpi.library(),
     )
     return collected | config.chosen.sources()
@@ -204,7 +231,7 @@ def _partition(prepared: Prepared) -> Partition | None:
 
 def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, facts: dict[str, Any]) -> None:
     population, closing = host.population, host.closing
-    own = provenance.of_rank(threads_here(prepared.config.learner))
+    own = provenance.of_rank(prepared.config.chosen.learner.threads())
     writer.finish(
         model_digests=population.digests(),
         models=population.models() if prepared.config.results.save_models else None,

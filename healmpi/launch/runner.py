@@ -11,7 +11,7 @@ from typing import Any
 
 from healmpi.config import Config
 from healmpi.hosting.closing import Progress
-from healmpi.hosting.stopping import Limits, Stopped, why_stop
+from healmpi.hosting.stopping import STOP_FILE, Limits, Stopped, stop_path, why_stop
 from healmpi.launch import progress
 from healmpi.launch import run as one_run
 from healmpi.launch.ranks import Ranks
@@ -20,15 +20,6 @@ from healmpi.results.folder import PartsFolder
 from healmpi.results.info import identity, source_digests
 from healmpi.results.schema import ResultsError
 from healmpi.settings import UsageError
-
-STOP_FILE = "STOP"
-"""A file of this name in the folder of the results ends the suite."""
-
-
-def stop_path(out: Path) -> Path:
-    """A file of this name ends the run that writes OUT."""
-    return out.with_name(out.name + ".stop")
-
 
 OPEN, DONE, OTHER = "open", "done", "other"
 
@@ -71,7 +62,7 @@ def run(suite: Suite, ranks: Ranks, folder: Path, force: bool, limits: Limits) -
     force: replace files of other configurations. limits: when to stop and to save. Raises Refused (a file is in the way, the
     folder cannot be made), Stopped, StepTimeout.
     """
-    states = ranks.allgather(ranks.refuse_together(lambda: _claim(suite, folder, force) if ranks.rank == 0 else []))[0]
+    states = ranks.allgather(ranks.refuse_together(lambda: _states(suite, folder, force) if ranks.rank == 0 else []))[0]
     todo = [one for one, state in zip(suite.experiments, states, strict=True) if state != DONE]
     outcomes = {one.name: Outcome(one) for one in suite.experiments}
     with _Bar(suite, todo, ranks.rank == 0) as bar:
@@ -87,7 +78,7 @@ def run(suite: Suite, ranks: Ranks, folder: Path, force: bool, limits: Limits) -
     return list(outcomes.values())
 
 
-def _claim(suite: Suite, folder: Path, force: bool) -> list[str]:
+def _states(suite: Suite, folder: Path, force: bool) -> list[str]:
     """On rank 0: the folder, and the state of each experiment. Raises UsageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,9 +111,9 @@ def _run_one(experiment: Experiment, ranks: Ranks, folder: Path, bar: _Bar, forc
 
 def cost(config: Config) -> float:
     """About how much work a run is, in arbitrary units: what the estimate of the time that is left rests on."""
-    learner, chosen = config.learner, config.chosen
+    chosen = config.chosen
     samples = chosen.data.samples()
-    steps = config.run.nodes * learner.local_steps * learner.batch_size or samples * learner.local_epochs
+    steps = chosen.learner.trained_samples(samples, config.run.nodes)
     evaluations = 1 / config.evaluation.every if config.evaluation.every else 0.0
     judged = (config.evaluation.nodes or config.run.nodes) * samples / 6 * evaluations
     work = (steps + 0.05 * judged) * chosen.model.cost if config.learns else 0.0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from healmpi.learning.learners.serial import Serial
+    pass
 
 
 class TrainJob(NamedTuple):
@@ -32,8 +31,3 @@ class TrainResult(NamedTuple):
     loss: float
     samples: int
     seconds: float
-
-
-def threads_here(settings: Serial.Settings) -> int:
-    """torch threads of this process: as configured, or the cores it may run on."""
-    return settings.threads or len(os.sched_getaffinity(0))

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from healmpi import streams
 from healmpi.learning import device
 from healmpi.learning.data import Dataset
-from healmpi.learning.jobs import TrainJob, TrainResult, threads_here
+from healmpi.learning.jobs import TrainJob, TrainResult
 from healmpi.learning.learners.serial import Serial
 from healmpi.learning.models.flat import FlatModel
 from healmpi.learning.models.kind import Model
@@ -55,7 +55,7 @@ class Learner:
 
         Sets the number of torch's threads in this process. Raises UsageError when the model does not fit the data.
         """
-        torch.set_num_threads(threads_here(settings))
+        torch.set_num_threads(Serial(settings).threads())
         self._settings, self._seed, self._initial, self._model = settings, seed, initial, model
         self._dataset = dataset
         self._device = device.find(settings)

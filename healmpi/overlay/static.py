@@ -69,5 +69,3 @@ def at_distances(node: int, nodes: int, distances: Sequence[int]) -> tuple[int, 
 def only_target(what: str) -> tuple[int, str]:
     """What `most_targets` says where a node has one server."""
     return 1, f"1: {what}"
-
-

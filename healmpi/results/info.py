@@ -209,8 +209,9 @@ def _fault_lines(file: h5py.File) -> list[str]:
         return ["", "faults: none"]
     events: Counter[tuple[int, bool, str, str]] = Counter()
     for cycle, node, kind, detail in zip(*columns, strict=True):
-        # Newcomers differ by the number of their incarnation, which says nothing here.
-        events[cycle, node >= 0, kind.decode(), "" if kind == b"churn" else detail.decode()] += 1
+        # What ends in a number, as that of an incarnation does, differs from node to node and says nothing here.
+        said = detail.decode()
+        events[cycle, node >= 0, kind.decode(), "" if node >= 0 and said[-1:].isdigit() else said] += 1
     lines = [_fault_line(*event, number) for event, number in sorted(events.items())]
     more = [f"  ... and in {len(lines) - SHOWN_FAULTS} more places"] if len(lines) > SHOWN_FAULTS else []
     hit = sum(node >= 0 for node in columns[1])

@@ -49,10 +49,14 @@ def merge(out: Path, *, remove_parts: bool, force: bool = False) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class PartsState:
-    """What is known of the parts of a run. finished: all ranks have come to the end, and their parts are whole."""
+    """What is known of the parts of a run.
+
+    finished: all ranks have come to the end, and their parts are whole. sources: SHA-256 of the files of what was a user's own.
+    """
 
     config_hash: str
     finished: bool
+    sources: dict[str, str]
 
 
 def state_of_parts(out: Path) -> PartsState | None:
@@ -61,4 +65,4 @@ def state_of_parts(out: Path) -> PartsState | None:
     if not parts:
         return None
     whole = not errors and len(parts) == int(parts[0].attrs["ranks"]) and all(part.state == FINISHED for part in parts)
-    return PartsState(str(parts[0].attrs["config_hash"]), whole)
+    return PartsState(str(parts[0].attrs["config_hash"]), whole, parts[0].sources)

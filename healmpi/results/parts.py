@@ -32,6 +32,7 @@ class Part:
     committed: dict[str, int]
     attrs: dict[str, Any]
     facts: dict[str, str | int | float]
+    sources: dict[str, str]
 
     @property
     def nodes(self) -> slice:
@@ -126,6 +127,7 @@ def _part(path: Path, file: h5py.File) -> Part:
         committed=dict(zip(COMMITTED, file["committed"][:].tolist(), strict=True)),
         attrs=attrs,
         facts={name: _plain(value) for name, value in file["facts"].attrs.items()} if "facts" in file else {},
+        sources={name: str(value) for name, value in file["provenance"].attrs.items() if name.endswith("_sha256")},
     )
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from healmpi.messages import LONGEST_NAME
+
 SCHEMA = "healmpi-results"
 PART_SCHEMA = "healmpi-results-part"
 SCHEMA_VERSION = "1.2"
@@ -28,7 +30,7 @@ RANK_STATES = ("finished", "unfinished", "missing", "unreadable")
 
 ACCURACY_TARGETS = ("0.85", "0.90", "0.95")
 
-KIND_BYTES, DETAIL_BYTES, FACT_BYTES, DIGEST_BYTES = 16, 128, 128, 64
+KIND_BYTES, DETAIL_BYTES, FACT_BYTES, DIGEST_BYTES = LONGEST_NAME, 128, 128, 64
 """Longest texts in datasets, in bytes of UTF-8; what is longer is cut."""
 
 REASON_CHARACTERS, MOST_REASONS = 500, 100

@@ -1,6 +1,6 @@
 """Whether a results file is valid, and the numbers that sum it up; everything is worked out from the file alone.
 
-The rule that surprises: VALID says that the run is whole and consistent with itself, not that it learnt well. A run whose
+VALID says that the run is whole and consistent with itself, not that it learnt well. A run whose
 accuracy is poor is valid; one that lost a message without an account of it is not.
 """
 

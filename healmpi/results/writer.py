@@ -3,7 +3,7 @@
     static facts, partition | block of cycles | block of cycles | ... | final facts, `finished`
                             ^ flushed         ^ flushed               ^ flushed
 
-The rule that surprises: datasets are longer than what was recorded. They grow by whole chunks, so that most flushes leave
+Datasets are longer than what was recorded. They grow by whole chunks, so that most flushes leave
 HDF5's own structures alone, and the dataset `committed` says how many rows count; it is written after the rows are on disk.
 """
 

@@ -1,6 +1,6 @@
 """Clocks: when a message that is sent now may be delivered.
 
-    Lockstep    time is ticks, and all ranks end each together; what is sent in a tick is due in the next one
+Lockstep    time is ticks, and all ranks end each together; what is sent in a tick is due in the next one
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A communicator for the current hub group: made, reused, abandoned, buried, freed.
 
 `MPI_Comm_create_group` involves only the members' ranks and blocks until all of them are there; they are, since the
-group was agreed on by point-to-point messages before (algorithms/central.py) and a rank keeps its nodes' promises even when
+group was agreed on by point-to-point messages before (algorithms/agreement.py) and a rank keeps its nodes' promises even when
 they have fallen silent. The average is bandwidth-optimal and its order is fixed: every rank gets one slice of all
 members' vectors (Ialltoallv), adds it up in node order, and the averaged slices are gathered (Iallgatherv). That moves
 2 (r - 1) / r of a vector in and out of each of r ranks, as a ring allreduce does, and gives the same bits on any layout. Where an
@@ -20,8 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from mpi4py import MPI
 
-from healmpi.algorithms.averaging import Average
-from healmpi.worlds.reductions import Reduction, Stage
+from healmpi.worlds.reductions import CarefulAverage, Reduction, Stage
 from healmpi.worlds.world import Facts
 
 SETTLE_S = 10.0
@@ -57,7 +56,7 @@ class _Communicator:
 class HubGroupBackend:
     """Owns every hub communicator of this rank. comm: the parent, for nothing else than making groups. average: how hubs average."""
 
-    def __init__(self, comm: MPI.Intracomm, facts: Facts, average: Average):
+    def __init__(self, comm: MPI.Intracomm, facts: Facts, average: CarefulAverage):
         self._parent, self._facts, self._average = comm, facts, average
         self._parent_group = comm.Get_group()
         self._rank = comm.Get_rank()
@@ -95,40 +94,40 @@ class HubGroupBackend:
             self._start_scatter(reduction, [reduction.vectors[member] for member in reduction.hosted])
 
     def gather(self, reduction: Reduction) -> None:
-        exchange: _Collectives = reduction.handle
-        if exchange.comm is None:
-            exchange.result = self._average([reduction.vectors[member] for member in reduction.members], reduction.weights)
+        collectives: _Collectives = reduction.handle
+        if collectives.comm is None:
+            collectives.result = self._average([reduction.vectors[member] for member in reduction.members], reduction.weights)
             return
-        assert exchange.received is not None
-        exchange.requests.pop().Wait()  # it ends: every rank of the group has started its part
-        rows = exchange.received.reshape(len(reduction.members), -1)
+        assert collectives.received is not None
+        collectives.requests.pop().Wait()  # it ends: every rank of the group has started its part
+        rows = collectives.received.reshape(len(reduction.members), -1)
         averaged = self._average(list(rows), reduction.weights)
         if self._average.elementwise:
             self._start_gather(reduction, averaged)
         else:
-            exchange.result = averaged
+            collectives.result = averaged
 
     def result(self, reduction: Reduction) -> np.ndarray | None:
-        exchange: _Collectives = reduction.handle
-        if exchange.requests:
-            exchange.requests.pop().Wait()  # it ends: every rank of the group has started its part
-        if exchange.result is None or sum(reduction.weights) == 0:
+        collectives: _Collectives = reduction.handle
+        if collectives.requests:
+            collectives.requests.pop().Wait()  # it ends: every rank of the group has started its part
+        if collectives.result is None or sum(reduction.weights) == 0:
             return None
-        exchange.result.flags.writeable = False
-        return exchange.result
+        collectives.result.flags.writeable = False
+        return collectives.result
 
     def abandon(self, reduction: Reduction) -> None:
-        exchange: _Collectives = reduction.handle
+        collectives: _Collectives = reduction.handle
         self._facts.add("reductions_abandoned")
-        if exchange.comm is None:
+        if collectives.comm is None:
             return
         # The others have started this collective and would never see it complete: take part, with nothing.
         if not reduction.complete and reduction.stage is Stage.SCATTER:
-            self._start_scatter(reduction, [np.zeros(exchange.size, np.float32)] * len(reduction.hosted))
+            self._start_scatter(reduction, [np.zeros(collectives.size, np.float32)] * len(reduction.hosted))
         elif not reduction.complete and self._average.elementwise:
             self._start_gather(reduction, None)
         del self._communicators[reduction.epoch]
-        self._graveyard.append(exchange)
+        self._graveyard.append(collectives)
 
     def end_cycle(self) -> None:
         """Free the communicators that this cycle and the one before did not use, and the dead that are at rest."""
@@ -156,9 +155,9 @@ class HubGroupBackend:
     # The collectives.
 
     def _start_scatter(self, reduction: Reduction, vectors: list[np.ndarray]) -> None:
-        exchange: _Collectives = reduction.handle
-        assert exchange.comm is not None
-        lengths = [high - low for low, high in exchange.slices]
+        collectives: _Collectives = reduction.handle
+        assert collectives.comm is not None
+        lengths = [high - low for low, high in collectives.slices]
         hosted = len(reduction.hosted)
         send_counts = [hosted * length for length in lengths]
         if not self._average.elementwise:
@@ -168,41 +167,41 @@ class HubGroupBackend:
         elif hosted == 1:
             send, offsets = vectors[0], _offsets(send_counts)
         else:
-            send = np.concatenate([vector[low:high] for low, high in exchange.slices for vector in vectors])
+            send = np.concatenate([vector[low:high] for low, high in collectives.slices for vector in vectors])
             offsets = _offsets(send_counts)
 
         # A rank hosts a block of consecutive ids, so that what comes from ascending ranks is in ascending node order.
         own = lengths[reduction.ranks.index(self._rank)]
         receive_counts = [count * own for count in reduction.members_at]
-        exchange.received = np.empty(len(reduction.members) * own, np.float32)
-        exchange.buffers += [send, exchange.received]
-        exchange.requests.append(
-            exchange.comm.Ialltoallv(
+        collectives.received = np.empty(len(reduction.members) * own, np.float32)
+        collectives.buffers += [send, collectives.received]
+        collectives.requests.append(
+            collectives.comm.Ialltoallv(
                 [send, (send_counts, offsets), MPI.FLOAT],
-                [exchange.received, (receive_counts, _offsets(receive_counts)), MPI.FLOAT],
+                [collectives.received, (receive_counts, _offsets(receive_counts)), MPI.FLOAT],
             )
         )
 
     def _start_gather(self, reduction: Reduction, part: np.ndarray | None) -> None:
-        exchange: _Collectives = reduction.handle
-        assert exchange.comm is not None
-        lengths = [high - low for low, high in exchange.slices]
+        collectives: _Collectives = reduction.handle
+        assert collectives.comm is not None
+        lengths = [high - low for low, high in collectives.slices]
         if part is None:
             part = np.zeros(lengths[reduction.ranks.index(self._rank)], np.float32)
-        exchange.result = np.empty(exchange.size, np.float32)
-        exchange.buffers += [part, exchange.result]
-        exchange.requests.append(
-            exchange.comm.Iallgatherv([part, len(part), MPI.FLOAT], [exchange.result, (lengths, _offsets(lengths)), MPI.FLOAT])
+        collectives.result = np.empty(collectives.size, np.float32)
+        collectives.buffers += [part, collectives.result]
+        collectives.requests.append(
+            collectives.comm.Iallgatherv([part, len(part), MPI.FLOAT], [collectives.result, (lengths, _offsets(lengths)), MPI.FLOAT])
         )
 
     # The graveyard.
 
     def _reap(self) -> None:
-        resting = [exchange for exchange in self._graveyard if MPI.Request.Testall(exchange.requests)]
-        for exchange in resting:
-            assert exchange.comm is not None
-            self._free(exchange.comm)
-            self._graveyard.remove(exchange)
+        resting = [collectives for collectives in self._graveyard if MPI.Request.Testall(collectives.requests)]
+        for collectives in resting:
+            assert collectives.comm is not None
+            self._free(collectives.comm)
+            self._graveyard.remove(collectives)
 
     def _free(self, comm: MPI.Intracomm) -> None:
         comm.Free()

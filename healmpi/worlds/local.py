@@ -5,7 +5,6 @@ It is the reference for the other world: the same configuration and seed give th
 
 from __future__ import annotations
 
-from collections.abc import Set
 from typing import Any
 
 import numpy as np
@@ -13,16 +12,16 @@ import numpy as np
 from healmpi.algorithms.averaging import Average
 from healmpi.messages import Message
 from healmpi.node import Action, EnterGroup
-from healmpi.worlds.clock import Lockstep
+from healmpi.worlds.clock import Clock, Lockstep
 from healmpi.worlds.mailbox import Mailbox
-from healmpi.worlds.reductions import Reduction, Reductions
+from healmpi.worlds.reductions import CarefulAverage, Reduction, Reductions
 from healmpi.worlds.world import FAILED, Closed, Facts, Seconds
 
 
 class LocalBackend:
     """All members live here: the reduction is an average in node order."""
 
-    def __init__(self, facts: Facts, average: Average):
+    def __init__(self, facts: Facts, average: CarefulAverage):
         self._facts, self._average = facts, average
 
     def prepare(self, reduction: Reduction, size: int) -> None:
@@ -47,18 +46,18 @@ class LocalBackend:
 class LocalWorld:
     """One process that hosts all nodes. model_size: floats in a model. average: how hubs average."""
 
-    def __init__(self, nodes: int, model_size: int, average: Average):
+    def __init__(self, model_size: int, average: Average):
         self.rank, self.size = 0, 1
-        self.live: Set[int] = frozenset(range(nodes))
-        self.silent: Set[int] = frozenset()
         self.seconds, self.facts = Seconds(), Facts()
-        self.reductions = Reductions(0, model_size, lambda node: 0, LocalBackend(self.facts, average))
-        self._clock = Lockstep()
+        self._average = CarefulAverage(average)
+        self.reductions = Reductions(0, model_size, lambda node: 0, LocalBackend(self.facts, self._average))
+        self._clock: Clock = Lockstep()
         self._mailbox = Mailbox()
         self._inbox: dict[int, list[Message]] = {}
 
-    def survivors(self) -> list[int]:
-        return sorted(self.live)
+    @property
+    def failure(self) -> Exception | None:
+        return self._average.failure
 
     def act(self, node: int, tick: int, actions: list[Action]) -> list[Action]:
         due, put, rest = self._clock.due(tick), self._mailbox.put, []

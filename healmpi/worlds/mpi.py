@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Set
+from collections.abc import Callable
 from typing import Any
 
 import mpi4py
@@ -30,10 +30,10 @@ from mpi4py import MPI  # noqa: E402
 from healmpi.algorithms.averaging import Average  # noqa: E402
 from healmpi.messages import Message  # noqa: E402
 from healmpi.node import NEVER, Action, EnterGroup  # noqa: E402
-from healmpi.worlds.clock import Lockstep  # noqa: E402
+from healmpi.worlds.clock import Clock, Lockstep  # noqa: E402
 from healmpi.worlds.hub_group import HubGroupBackend  # noqa: E402
 from healmpi.worlds.mailbox import Mailbox  # noqa: E402
-from healmpi.worlds.reductions import Notice, Reductions  # noqa: E402
+from healmpi.worlds.reductions import CarefulAverage, Notice, Reductions  # noqa: E402
 from healmpi.worlds.wire import decode, encode, header  # noqa: E402
 from healmpi.worlds.world import FAILED, Closed, Facts, Seconds, StepTimeout, blocks  # noqa: E402
 
@@ -67,16 +67,15 @@ class MpiWorld:
         self._protocol, self._harness, groups = (MPI.COMM_WORLD.Dup() for _ in range(3))
         self._groups_parent = groups
         self.rank, self.size = self._protocol.Get_rank(), self._protocol.Get_size()
-        self.live: Set[int] = frozenset(range(nodes))
-        self.silent: Set[int] = frozenset()
         self.seconds, self.facts = Seconds(), Facts()
         self._rank_of = [rank for rank, block in enumerate(blocks(nodes, self.size)) for _ in block]
-        self._backend = HubGroupBackend(groups, self.facts, average)
+        self._average = CarefulAverage(average)
+        self._backend = HubGroupBackend(groups, self.facts, self._average)
         self.reductions = Reductions(self.rank, model_size, self._rank_of.__getitem__, self._backend)
         self._timeout_s = timeout_s
         self._shared = _cores_are_shared()
         self._step = 0
-        self._clock = Lockstep()
+        self._clock: Clock = Lockstep()
         self._mailbox = Mailbox()
         self._inbox: dict[int, list[Message]] = {}
         self._notices: list[Notice] = []
@@ -86,8 +85,9 @@ class MpiWorld:
         self._earliest_sent = NEVER  # when the first of what was sent to other ranks in this tick is due
         self._proposal, self._earliest = np.empty(1, np.int64), np.empty(1, np.int64)  # of the consensus, one at a time
 
-    def survivors(self) -> list[int]:
-        return sorted(self.live)
+    @property
+    def failure(self) -> Exception | None:
+        return self._average.failure
 
     # Sending.
 

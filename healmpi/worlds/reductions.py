@@ -18,13 +18,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from healmpi.algorithms.averaging import Average
 from healmpi.messages import Commitment
 from healmpi.node import EnterGroup, GroupAbandoned, GroupAveraged
 
@@ -64,6 +65,26 @@ class Reduction:
     missing: set[int] = field(default_factory=set)
     complete: bool = False
     handle: Any = None
+
+
+class CarefulAverage:
+    """An averaging rule whose errors wait: what is collective goes on, with zeros, and the host hears of the error after the step.
+
+    failure: the first error. Whoever raised it in the middle of a collective would leave the other ranks waiting.
+    """
+
+    def __init__(self, average: Average):
+        self._average = average
+        self.elementwise = average.elementwise
+        self.failure: Exception | None = None
+
+    def __call__(self, vectors: Sequence[np.ndarray], weights: Sequence[int]) -> np.ndarray | None:
+        """As the rule has it."""
+        try:
+            return self._average(vectors, weights)
+        except Exception as error:
+            self.failure = self.failure or error
+            return np.zeros_like(vectors[0])
 
 
 class Backend(Protocol):

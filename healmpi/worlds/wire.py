@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from healmpi.messages import HEADER_BYTES, Message
+from healmpi.messages import HEADER_BYTES, NUMBERED, Message
 
 HEADER = struct.Struct("<BBHiiiiqi")
 assert HEADER.size == HEADER_BYTES
@@ -52,7 +52,9 @@ def decode(buffer: Any) -> tuple[int, Message]:
     """When the message in a buffer of exactly its size is due, and the message. buffer: bytes of any kind. Raises WireError."""
     if len(buffer) < HEADER_BYTES:
         raise WireError(f"{len(buffer)} bytes are less than a header")
-    kind, form, _, source, target, cycle, tick, number, due = HEADER.unpack_from(buffer)
+    number_of_kind, form, _, source, target, cycle, tick, number, due = HEADER.unpack_from(buffer)
+    # What is no kind of the protocol is the harness's own.
+    kind = NUMBERED[number_of_kind] if number_of_kind < len(NUMBERED) else number_of_kind
     count, rest = divmod(len(buffer) - HEADER_BYTES, 4)
     if form == NONE and len(buffer) == HEADER_BYTES:
         return due, Message(kind, source, target, cycle, tick, None, number)

@@ -62,7 +62,7 @@ class Facts:
 class World(Protocol):
     """One rank's access to all others.
 
-    live: all nodes of the run that took part when this cycle began; silent: the hosted ones that do not take part any more.
+    failure: what went wrong on this rank in the middle of something collective, which went on all the same.
     """
 
     rank: int
@@ -72,13 +72,7 @@ class World(Protocol):
     facts: Facts
 
     @property
-    def live(self) -> Set[int]: ...
-
-    @property
-    def silent(self) -> Set[int]: ...
-
-    def survivors(self) -> list[int]:
-        """The live nodes, without those that fall silent inside this cycle; ascending, the same on all ranks."""
+    def failure(self) -> Exception | None: ...
 
     def act(self, node: int, tick: int, actions: list[Action]) -> list[Action]:
         """Send a node's messages, which are due later, and enter its groups; what is left is the host's to do."""
@@ -112,6 +106,22 @@ class World(Protocol):
 
     def finish(self) -> None:
         """Receive whatever is still under way, settle what is owed to abandoned groups, release all handles."""
+
+
+class MortalWorld(World, Protocol):
+    """A world in which nodes fall silent.
+
+    live: all nodes of the run that took part when this cycle began; silent: the hosted ones that do not take part any more.
+    """
+
+    @property
+    def live(self) -> Set[int]: ...
+
+    @property
+    def silent(self) -> Set[int]: ...
+
+    def survivors(self) -> list[int]:
+        """The live nodes, without those that fall silent inside this cycle; ascending, the same on all ranks."""
 
 
 def blocks(nodes: int, ranks: int) -> list[range]:

@@ -5,18 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from healmpi.faults.kind import FaultKind, Ground, check_victims, check_window, last_cycle_option
+from healmpi.faults.kind import FaultKind, Ground, Lasting, check_victims, check_window
 from healmpi.settings import Section, UsageError, option
 
 RANDOM, INITIAL = "random", "initial"
-
-
-@dataclass(frozen=True, slots=True)
-class Event(Section):
-    """What churn says beyond what all faults say."""
-
-    title: ClassVar[str] = "faults.plan"
-    last_cycle: int = last_cycle_option()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +29,12 @@ class Churn(FaultKind):
 
     name: ClassVar[str] = "churn"
     turn: ClassVar[int] = 1
-    Event: ClassVar[type[Section]] = Event
+    Event: ClassVar[type[Section]] = Lasting
     Short: ClassVar[type[Section]] = Short
 
     @staticmethod
     def check(event: Any) -> None:
         check_victims(event)
-        if event.point != "start":
-            raise UsageError("faults.plan.point", event.point, "churn happens from the start of a cycle on")
         check_window(event)
 
     @staticmethod
@@ -58,4 +48,4 @@ class Churn(FaultKind):
 
     @staticmethod
     def strike(node: int, event: Any, ground: Ground) -> None:
-        ground.replace(node)
+        ground.replace(node, Churn.name)

@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 from healmpi.faults.kind import ALL, ANY, ONE, Arm, FaultKind, Ground, check_victims
 from healmpi.messages import Kind, Message, numbered
 from healmpi.node import Action, EnterGroup
-from healmpi.settings import Section, UsageError, option
+from healmpi.settings import Section, option
 
 START = "start"
 
@@ -126,8 +126,6 @@ class Crash(FaultKind):
     @staticmethod
     def check(event: Any) -> None:
         check_victims(event)
-        if event.last_cycle:
-            raise UsageError("faults.plan.last_cycle", event.last_cycle, "only churn and loss have a last cycle")
 
     @staticmethod
     def short(section: Any) -> list[dict[str, Any]]:
@@ -146,9 +144,9 @@ class Crash(FaultKind):
     @staticmethod
     def strike(node: int, event: Any, ground: Ground) -> None:
         if event.point == START:
-            ground.silence(node)
+            ground.silence(node, Crash.name, START)
         else:
-            ground.arm(node, event.point, ARMS[event.point])
+            ground.arm(node, Crash.name, event.point, ARMS[event.point])
 
     @staticmethod
     def where(event: Any) -> str:

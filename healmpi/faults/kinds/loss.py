@@ -9,16 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from healmpi.faults.kind import NO_END, FaultKind, Ground, check_window, described, last_cycle_option, target_count
+from healmpi.faults.kind import NO_END, FaultKind, Ground, Lasting, check_window, described, target_count
 from healmpi.settings import Section, UsageError, option
-
-
-@dataclass(frozen=True, slots=True)
-class Event(Section):
-    """What loss says beyond what all faults say."""
-
-    title: ClassVar[str] = "faults.plan"
-    last_cycle: int = last_cycle_option()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +29,13 @@ class Loss(FaultKind):
     name: ClassVar[str] = "loss"
     turn: ClassVar[int] = 2
     hits_nodes: ClassVar[bool] = False
-    Event: ClassVar[type[Section]] = Event
+    Event: ClassVar[type[Section]] = Lasting
     Short: ClassVar[type[Section]] = Short
 
     @staticmethod
     def check(event: Any) -> None:
         if event.fraction <= 0 or target_count(event) != 1 or event.spare_hubs:
             raise UsageError("faults.plan", described(event), "loss hits a fraction of all messages, and nothing else")
-        if event.point != "start":
-            raise UsageError("faults.plan.point", event.point, "loss happens from the start of a cycle on")
         check_window(event)
 
     @staticmethod

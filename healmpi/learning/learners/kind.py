@@ -28,6 +28,14 @@ class LearnerKind:
     def check(cls, settings: Any) -> None:
         """Raises UsageError: options do not go together."""
 
+    def threads(self) -> int:
+        """Threads that training takes in this process."""
+        return 1
+
+    def trained_samples(self, samples: int, nodes: int) -> int:
+        """About how many samples all nodes together take in a cycle; for estimates of cost. samples: of the training part."""
+        return samples
+
     def make(self, seed: int, initial: str, model: Model, dataset: Dataset, shards: Mapping[int, np.ndarray]) -> Trainer:
         """The learner of one rank.
 

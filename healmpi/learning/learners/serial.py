@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -50,6 +51,14 @@ class Serial(LearnerKind):
     def check(cls, settings: Any) -> None:
         if settings.momentum and settings.optimizer != "sgd":
             raise settings.refusal("momentum", "0 unless learner.optimizer is 'sgd'")
+
+    def threads(self) -> int:
+        """As configured, or the cores that this process may run on."""
+        return self.settings.threads or len(os.sched_getaffinity(0))
+
+    def trained_samples(self, samples: int, nodes: int) -> int:
+        settings = self.settings
+        return nodes * settings.local_steps * settings.batch_size or samples * settings.local_epochs
 
     def make(self, seed: int, initial: str, model: Model, dataset: Dataset, shards: Mapping[int, np.ndarray]) -> Learner:
         from healmpi.learning.learner import Learner
