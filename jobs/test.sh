@@ -9,12 +9,15 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash jobs/setup.sh test
 . jobs/mpi-env.sh
 python=.venv/bin/python
+# Two processes share the test files, in the order that tests/conftest.py gives them.
+together=(-n 2 --dist loadfile --no-loadscope-reorder)
 case "${1:-}" in
     soak) shift; exec "$python" tests/soak.py "$@" ;;
 esac
 .venv/bin/ruff check .
 .venv/bin/mypy
 case "${1:-}" in
-    fast) shift; exec "$python" -m pytest -q -m "smoke or not (mpi or slurm or slow)" "$@" ;;
+    fast) shift; exec "$python" -m pytest -q "${together[@]}" -m "smoke or not (mpi or slurm or slow)" "$@" ;;
+    "") exec "$python" -m pytest "${together[@]}" ;;
     *) exec "$python" -m pytest "$@" ;;
 esac

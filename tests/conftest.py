@@ -7,5 +7,15 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+LONGEST_FIRST = ("worlds", "suite", "checkpoint", "slurm", "extending", "paper_heal", "paper_elevator", "analysis_report", "cli")
+"""Test files that take minutes: two processes share the files, and neither should be left alone with one of these at the end."""
+
+
+def pytest_collection_modifyitems(items):
+    """The longest files first, the others in their order."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 settings.register_profile("healmpi", deadline=None, print_blob=True, derandomize=True)
 settings.load_profile("healmpi")

@@ -632,6 +632,6 @@ def test_what_is_drawn_without_the_seed_is_refused_on_several_ranks(flavour, wor
     base = ["run", *sets("run.nodes=9", "run.cycles=1"), "-o", tmp_path / "out.h5"]
     drawn = sets("topology.factory=wrong:Drawn", "rule.name=epidemic", "data.dataset=spambase")
     links = healmpi_mpi(flavour, 2, *base, *drawn, cwd=workshop)
-    assert_refused(links, "topology.links = ", "the same on every rank")
+    assert_refused(links, "topology.factory: links = ", "the same on every rank")
     samples = healmpi_mpi(flavour, 2, *base, *sets("data.factory=wrong:Noise"), cwd=workshop)
     assert_refused(samples, "data.dataset = 'wrong:Noise'", "the same samples on every rank")
