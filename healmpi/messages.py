@@ -52,8 +52,8 @@ class Kind(int):
 
 
 _DECLARED: dict[str, Kind] = {}
-NUMBERED: list[Kind] = []
-"""All kinds that are declared, by number."""
+KIND_OF: dict[int, Kind] = {}
+"""Number -> kind, of all that are declared."""
 
 
 def kind(
@@ -67,12 +67,12 @@ def kind(
         return known
     if not (name.isascii() and name.isidentifier() and len(name) <= LONGEST_NAME):
         raise ValueError(f"{name!r} cannot name a kind of message: a Python name of at most {LONGEST_NAME} ASCII letters is needed")
-    if len(NUMBERED) >= MOST_KINDS:
+    if len(KIND_OF) >= MOST_KINDS:
         raise ValueError(f"there are {MOST_KINDS} kinds of messages already")
-    made = Kind(len(NUMBERED))
+    made = Kind(len(KIND_OF))
     made.name, made.carries_model, made.pledges, made.commitment = name, carries_model, pledges, commitment
     _DECLARED[name] = made
-    NUMBERED.append(made)
+    KIND_OF[int(made)] = made
     return made
 
 
@@ -82,13 +82,13 @@ def named(name: str) -> Kind:
 
 
 def numbered(number: int) -> Kind:
-    """The kind with this number, as the wire carries it. Raises IndexError."""
-    return NUMBERED[number]
+    """The kind with this number, as the wire carries it. Raises KeyError."""
+    return KIND_OF[number]
 
 
 def kind_count() -> int:
     """How many have been declared in this process: numbers are below it."""
-    return len(NUMBERED)
+    return len(KIND_OF)
 
 
 MODEL = kind("model", carries_model=True)

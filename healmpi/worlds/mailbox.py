@@ -17,14 +17,9 @@ class Mailbox:
 
     def put(self, due: int, message: Message) -> None:
         """Keep it until it is due."""
-        box = self._boxes.get(due)
-        if box is None:
-            box = self._boxes[due] = {}
-        target = message[2]
-        if target in box:
-            box[target].append(message)
-        else:
-            box[target] = [message]
+        if due not in self._boxes:
+            self._boxes[due] = {}
+        self._boxes[due].setdefault(message[2], []).append(message)
 
     def earliest(self) -> int:
         """When something is due next; NEVER: nothing is here."""

@@ -201,7 +201,7 @@ class MpiWorld:
     def _receive_all(self) -> bool:
         """Take in whatever is there; say whether anything was."""
         # The tag tells this step's messages from the next one's: a rank that has left the step may be sending already.
-        protocol, status, tag = self._protocol, MPI.Status(), self._step & 1
+        protocol, status, tag, put = self._protocol, MPI.Status(), self._step & 1, self._mailbox.put
         probe = protocol.Improbe(MPI.ANY_SOURCE, tag, status)
         if probe is None:
             return False
@@ -211,16 +211,14 @@ class MpiWorld:
             # A bytearray is read faster, an empty array is not filled with zeros first.
             buffer = bytearray(size) if size <= SMALL_BYTES else np.empty(size, np.uint8)
             probe.Recv([buffer, MPI.BYTE])
-            self._take(*decode(buffer))
+            due, message = decode(buffer)
+            if message[0] == NOTICE:
+                self._notices.append(Notice(message.source, message.number, bool(message.cycle)))
+            else:
+                put(due, message)
             probe = protocol.Improbe(MPI.ANY_SOURCE, tag, status)
         self.seconds.messaging += time.perf_counter() - started
         return True
-
-    def _take(self, due: int, message: Message) -> None:
-        if message[0] == NOTICE:
-            self._notices.append(Notice(message.source, message.number, bool(message.cycle)))
-        else:
-            self._mailbox.put(due, message)
 
     # The harness's plane.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from healmpi.messages import HEADER_BYTES, NUMBERED, Message
+from healmpi.messages import HEADER_BYTES, KIND_OF, Message
 
 HEADER = struct.Struct("<BBHiiiiqi")
 assert HEADER.size == HEADER_BYTES
@@ -36,7 +36,9 @@ def _ids(count: int) -> struct.Struct:
 def header(message: Message, due: int) -> bytes:
     """The 32 bytes in front of the message's payload. due: when it may be delivered."""
     kind, source, target, cycle, tick, payload, number = message
-    form = NONE if payload is None else IDS if type(payload) is tuple else VECTOR
+    if payload is None:
+        return HEADER.pack(kind, NONE, 0, source, target, cycle, tick, number, due)
+    form = IDS if type(payload) is tuple else VECTOR
     return HEADER.pack(kind, form, 0, source, target, cycle, tick, number, due)
 
 
@@ -50,18 +52,19 @@ def encode(message: Message, due: int) -> bytes:
 
 def decode(buffer: Any) -> tuple[int, Message]:
     """When the message in a buffer of exactly its size is due, and the message. buffer: bytes of any kind. Raises WireError."""
-    if len(buffer) < HEADER_BYTES:
-        raise WireError(f"{len(buffer)} bytes are less than a header")
-    number_of_kind, form, _, source, target, cycle, tick, number, due = HEADER.unpack_from(buffer)
+    size = len(buffer)
+    if size < HEADER_BYTES:
+        raise WireError(f"{size} bytes are less than a header")
+    kind, form, _, source, target, cycle, tick, number, due = HEADER.unpack_from(buffer)
     # What is no kind of the protocol is the harness's own.
-    kind = NUMBERED[number_of_kind] if number_of_kind < len(NUMBERED) else number_of_kind
-    count, rest = divmod(len(buffer) - HEADER_BYTES, 4)
-    if form == NONE and len(buffer) == HEADER_BYTES:
+    kind = KIND_OF.get(kind, kind)
+    if form == NONE and size == HEADER_BYTES:
         return due, Message(kind, source, target, cycle, tick, None, number)
-    if rest or form not in (IDS, VECTOR):
-        raise WireError(f"{len(buffer)} bytes do not hold a header and values of type {form}")
+    if size & 3 or form not in (IDS, VECTOR):
+        raise WireError(f"{size} bytes do not hold a header and values of type {form}")
     if form == IDS:
-        return due, Message(kind, source, target, cycle, tick, _ids(count).unpack_from(buffer, HEADER_BYTES), number)
+        ids = _ids((size - HEADER_BYTES) >> 2).unpack_from(buffer, HEADER_BYTES)
+        return due, Message(kind, source, target, cycle, tick, ids, number)
     vector = np.frombuffer(buffer, dtype=np.float32, offset=HEADER_BYTES)
     vector.flags.writeable = False
     return due, Message(kind, source, target, cycle, tick, vector, number)
