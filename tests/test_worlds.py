@@ -88,8 +88,7 @@ def test_a_few_runs_give_the_same_bits_on_three_ranks(flavour, tmp_path):
 
 
 @pytest.mark.mpi
-@pytest.mark.parametrize("flavour", FLAVOURS)
-@pytest.mark.parametrize("ranks", [2, 5, 10])
+@pytest.mark.parametrize(("flavour", "ranks"), [("openmpi", 2), ("openmpi", 10), ("mpich", 2), ("mpich", 5)])
 def test_the_same_bits_on_any_number_of_ranks(flavour, ranks, local, tmp_path):
     launch(flavour, ranks, IDENTITY, tmp_path)
     for number, overrides in enumerate(IDENTITY):
