@@ -132,6 +132,10 @@ class Config:
         """16 hexadecimal digits that name this configuration."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
+    def identity(self) -> tuple[str, dict[str, str]]:
+        """What two runs of the same have in common: the hash, and the SHA-256 of the files of what is a user's own."""
+        return self.hash(), self.chosen.source_digests()
+
     def to_toml(self) -> str:
         """A TOML file that `Config.load` reads back to the same value, each field explained."""
         lines = []

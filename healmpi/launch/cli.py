@@ -109,8 +109,7 @@ def _is_done(out: Path, config: Config) -> bool:
     from healmpi.results.schema import ResultsError
 
     try:
-        same = out.exists() and info.identity(out) == (True, config.hash())
-        return same and info.source_digests(out) == config.chosen.source_digests()
+        return out.exists() and info.identity(out) == (True, config.identity())
     except ResultsError:
         return False
 

@@ -141,7 +141,7 @@ def _take_place(prepared: Prepared, ranks: Ranks, out: Path, options: Options) -
     config, parts = prepared.config, PartsFolder(out)
     index = _checkpoint(config, ranks, out, options) if options.resume else None
     known = merge.state_of_parts(out) if options.resume else None
-    same = known is not None and (known.config_hash, known.sources) == (config.hash(), config.chosen.source_digests())
+    same = known is not None and (known.config_hash, known.sources) == config.identity()
     ended = known is not None and same and known.finished
     # Without a checkpoint the same run starts again and writes the same rows again, so nothing is lost; nor is it where
     # nothing can be read.

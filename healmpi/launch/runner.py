@@ -17,7 +17,7 @@ from healmpi.launch import run as one_run
 from healmpi.launch.ranks import Ranks
 from healmpi.launch.suite import Experiment, Suite
 from healmpi.results.folder import PartsFolder
-from healmpi.results.info import identity, source_digests
+from healmpi.results.info import identity
 from healmpi.results.schema import ResultsError
 from healmpi.settings import UsageError
 
@@ -30,11 +30,10 @@ def state(experiment: Experiment, folder: Path) -> str:
     if not path.exists():
         return OPEN
     try:
-        complete, config_hash = identity(path)
-        own = source_digests(path)
+        complete, found = identity(path)
     except ResultsError:
         return OTHER
-    if config_hash != experiment.config.hash() or own != experiment.config.chosen.source_digests():
+    if found != experiment.config.identity():
         return OTHER
     # What was merged of a run before its end is not the end.
     return DONE if complete else OPEN

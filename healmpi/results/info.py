@@ -40,20 +40,20 @@ def conclusion(path: Path) -> tuple[list[str], list[FigureOfMerit]]:
     return _read(path, lambda file: (_stored_reasons(file), _stored_figures(file)))
 
 
-def identity(path: Path) -> tuple[bool, str]:
-    """Whether the run is complete, and the hash of its configuration. Raises ResultsError."""
-    return _read(path, lambda file: (bool(file.attrs["complete"]), str(file["config"].attrs["hash"])))
+def identity(path: Path) -> tuple[bool, tuple[str, dict[str, str]]]:
+    """Whether the run is complete, and which it is, as Config.identity has it. Raises ResultsError."""
+    return _read(path, lambda file: (bool(file.attrs["complete"]), (str(file["config"].attrs["hash"]), _source_digests(file))))
 
 
-def source_digests(path: Path) -> dict[str, str]:
-    """'topology_sha256' and so on -> SHA-256 of the file that held a user's own. Raises ResultsError."""
-    return _read(path, lambda file: {name: str(one) for name, one in file["provenance"].attrs.items() if name.endswith("_sha256")})
+def _source_digests(file: h5py.File) -> dict[str, str]:
+    return {name: str(one) for name, one in file["provenance"].attrs.items() if name.endswith("_sha256")}
 
 
 def is_rest_of(path: Path, config_hash: str) -> bool:
     """Whether it is what `healmpi merge` has made of a run of this configuration before its end."""
     try:
-        return identity(path) == (False, config_hash)
+        complete, (found, _) = identity(path)
+        return not complete and found == config_hash
     except ResultsError:
         return False
 
