@@ -222,7 +222,7 @@ def _messaging_rank(rounds: int) -> None:
         for _ in range(rounds + 1):  # the first round warms up
             raw.append(_raw_ping_pong_s(MPI, 32 + 4 * size, repeats))
             ours.append(ticks.ping_pong_s(repeats))
-            burst.append(ticks.burst_s(repeats // BURST + 1))
+            burst.append(ticks.burst_s(repeats))
         world.finish()
         found[32 + 4 * size] = {"raw_s": raw[1:], "healmpi_s": ours[1:], "burst_s": burst[1:]}
     if MPI.COMM_WORLD.Get_rank() == 0:

@@ -5,21 +5,25 @@ The order of a delivery does not depend on the order of arrival: by ascending so
 
 from __future__ import annotations
 
+import functools
+import operator
+from collections import defaultdict
+
 from healmpi.messages import Message
 from healmpi.node import NEVER
+
+_source = operator.itemgetter(1)
 
 
 class Mailbox:
     """Messages by the time when they are due."""
 
     def __init__(self) -> None:
-        self._boxes: dict[int, dict[int, list[Message]]] = {}
+        self._boxes: defaultdict[int, defaultdict[int, list[Message]]] = defaultdict(functools.partial(defaultdict, list))
 
     def put(self, due: int, message: Message) -> None:
         """Keep it until it is due."""
-        if due not in self._boxes:
-            self._boxes[due] = {}
-        self._boxes[due].setdefault(message[2], []).append(message)
+        self._boxes[due][message[2]].append(message)
 
     def earliest(self) -> int:
         """When something is due next; NEVER: nothing is here."""
@@ -37,12 +41,8 @@ class Mailbox:
         found = boxes.pop(due[0])
         for later in due[1:]:
             for target, messages in boxes.pop(later).items():
-                found.setdefault(target, []).extend(messages)
+                found[target] += messages
         for messages in found.values():
             if len(messages) > 1:
                 messages.sort(key=_source)
         return found
-
-
-def _source(message: Message) -> int:
-    return message[1]

@@ -22,6 +22,12 @@ HEADER = struct.Struct("<BBHiiiiqi")
 assert HEADER.size == HEADER_BYTES
 
 NONE, IDS, VECTOR = 0, 1, 2
+WITH_VALUES = (IDS, VECTOR)
+
+FLOAT32 = np.dtype(np.float32)
+
+_message = functools.partial(tuple.__new__, Message)
+"""A message out of the tuple of its fields; half of what Message(...) costs."""
 
 
 class WireError(ValueError):
@@ -59,12 +65,13 @@ def decode(buffer: Any) -> tuple[int, Message]:
     # What is no kind of the protocol is the harness's own.
     kind = KIND_OF.get(kind, kind)
     if form == NONE and size == HEADER_BYTES:
-        return due, Message(kind, source, target, cycle, tick, None, number)
-    if size & 3 or form not in (IDS, VECTOR):
+        return due, _message((kind, source, target, cycle, tick, None, number))
+    if size & 3 or form not in WITH_VALUES:
         raise WireError(f"{size} bytes do not hold a header and values of type {form}")
     if form == IDS:
         ids = _ids((size - HEADER_BYTES) >> 2).unpack_from(buffer, HEADER_BYTES)
-        return due, Message(kind, source, target, cycle, tick, ids, number)
-    vector = np.frombuffer(buffer, dtype=np.float32, offset=HEADER_BYTES)
-    vector.flags.writeable = False
-    return due, Message(kind, source, target, cycle, tick, vector, number)
+        return due, _message((kind, source, target, cycle, tick, ids, number))
+    # numpy takes twice as long over keywords, and over the flag as an attribute.
+    vector = np.frombuffer(buffer, FLOAT32, -1, HEADER_BYTES)
+    vector.setflags(write=False)
+    return due, _message((kind, source, target, cycle, tick, vector, number))
