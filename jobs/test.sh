@@ -3,6 +3,7 @@
 #   bash jobs/test.sh                      all of them, about twelve minutes
 #   bash jobs/test.sh fast                 linter, type checker, pure tests, each MPI once: two minutes
 #   bash jobs/test.sh soak [MINUTES]       draws new runs until the time is over (10), and prints the seed of what fails
+#   bash jobs/test.sh documents [FILE ...] does what the documents tell their readers to type; three minutes
 #   bash jobs/test.sh PYTEST-ARGUMENTS     what pytest makes of them
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -13,6 +14,7 @@ python=.venv/bin/python
 together=(-n 2 --dist loadfile --no-loadscope-reorder)
 case "${1:-}" in
     soak) shift; exec "$python" tests/soak.py "$@" ;;
+    documents) shift; exec "$python" tests/documents.py "$@" ;;
 esac
 .venv/bin/ruff check .
 .venv/bin/mypy

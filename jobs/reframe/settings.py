@@ -12,6 +12,8 @@ def _system(name: str, scheduler: str) -> dict:
         "name": name,
         "descr": f"healmpi on the {name}",
         "hostnames": [".*"],
+        # Stage and output folders, out of the way of the sources.
+        "prefix": "out/reframe",
         "partitions": [
             {
                 "name": "default",
