@@ -98,18 +98,22 @@ def write(
     scenario: str = "",
     title: str = "",
     kinds: tuple[str, ...] = KINDS,
+    run_id: str = "",
+    facts: dict | None = None,
     **changes,
 ) -> Path:
-    """A merged file. recorded: rows of /overlay, all by default. scenario, title: the file is of schema 1.2 and says them; title: by
+    """A merged file. run_id: by default the path. facts: more of the provenance.
+
+    recorded: rows of /overlay, all by default. scenario, title: the file is of schema 1.2 and says them; title: by
     default the algorithm. changes: tables, or what `tables` takes."""
     options = {name: changes.pop(name) for name in ("scale", "lift", "hubs") if name in changes}
     settings = settings or config()
     with h5py.File(path, "w") as file:
         sizes = {"nodes": NODES, "ranks": ranks, "view_size": 3, "hub_count": hub_count}
         file.attrs.update({"schema": "healmpi-results", "schema_version": version, "complete": int(verdict == "VALID"), **sizes})
-        file.attrs.update({"run_id": str(path.name), "audited": 0})
+        file.attrs.update({"run_id": run_id or str(path), "audited": 0})
         file.create_group("config").attrs.update({"json": json.dumps(settings), "toml": "", "hash": "0123456789abcdef"})
-        file.create_group("provenance").attrs.update({"healmpi": "1", "python": "3", "seed": settings["run"]["seed"]})
+        file.create_group("provenance").attrs.update({"healmpi": "1", "python": "3", "seed": settings["run"]["seed"]} | (facts or {}))
         _summary(file.create_group("summary"), verdict)
         _cycles(file.create_group("cycles"), tables(**options) | changes, kinds)
         _overlay(file.create_group("overlay"), list(range(CYCLES) if recorded is None else recorded))

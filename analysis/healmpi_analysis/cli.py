@@ -1,8 +1,11 @@
 """The command `healmpi-report`.
 
     healmpi-report DIR -o report/         0: written     2: nothing could be read, or a bad option
-    healmpi-report compare A B            0: no worse    3: B is slower or less accurate    2: as above
+    healmpi-report compare A B            0: no worse    3: B is not whole, has other bits, is less accurate or slower    2: as above
+                                          4: with --strict, something was not judged
     healmpi-report published DIR          0: written     2: as above
+
+130: interrupted. What is printed may get lost (a closed or full stream), the exit code never does.
 
 A folder called `compare` or `published` is named ./compare or ./published.
 """
@@ -10,20 +13,38 @@ A folder called `compare` or `published` is named ./compare or ./published.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-OK, USAGE, REGRESSED = 0, 2, 3
+from healmpi_analysis import streams
+from healmpi_analysis.version import version
+
+OK, USAGE, REGRESSED, NOT_JUDGED, INTERRUPTED = 0, 2, 3, 4, 130
 
 _EXTRA = "pandas", "xarray", "h5netcdf", "matplotlib", "networkx", "h5py", "numpy", "tqdm"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code; prints one line on stderr for bad input."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    """Returns the exit code; prints one line on stderr for bad input. arguments: as in sys.argv, which is the default."""
+    if arguments is None:
+        streams.tolerate()
+        streams.heed_interrupts()
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        streams.check_interrupt()
+    except KeyboardInterrupt:
+        print("healmpi-report: interrupted", file=sys.stderr)
+        code = INTERRUPTED
+    if arguments is None:
+        streams.flush()
+    return code
+
+
+def _run(given: list[str]) -> int:
     try:
         # Imported here, so that a missing library is one line and not a traceback.
         from healmpi_analysis.errors import AnalysisError
@@ -39,6 +60,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"healmpi-report: {error.name} is not installed; pip install 'healmpi[analysis]' brings it", file=sys.stderr)
         return USAGE
+    except OSError as error:
+        # Libraries open files of their own, and say nothing of the limit.
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        print(f"healmpi-report: too many files are open ({error}); this process may have few (`ulimit -n`)", file=sys.stderr)
+        return USAGE
 
 
 class _Parser(argparse.ArgumentParser):
@@ -51,7 +78,8 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser(program: str, description: str) -> argparse.ArgumentParser:
     parser = _Parser(prog=program, description=description)
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bars")
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument("--version", action="version", version=f"healmpi-report {version()}")
     return parser
 
 
@@ -87,7 +115,7 @@ def _report(arguments: Sequence[str]) -> int:
         title=options.title,
         quiet=options.quiet,
     )
-    _tell_left_out([reason for _, reason in made.refused])
+    _tell_left_out(made.left_out)
     print(f"{made.page}: {made.used} of {made.runs} runs" + (f", {len(made.refused)} files cannot be read" if made.refused else ""))
     return OK
 
@@ -99,7 +127,9 @@ def _tell_left_out(reasons: Sequence[str]) -> None:
 
 def _compare(arguments: Sequence[str]) -> int:
     parser = _parser(
-        "healmpi-report compare", "Say what changed from A to B. Exit code 0: no worse; 3: B is slower or less accurate; 2: bad input."
+        "healmpi-report compare",
+        "Say what changed from A to B. Exit code 0: no worse; 2: bad input; 3: runs of A are missing, failed or INVALID in B, or "
+        "have other bits, or B is less accurate or slower; 4: with --strict, something could not be judged.",
     )
     parser.add_argument("a", type=Path, metavar="A", help="a results file or a folder of them: the base")
     parser.add_argument("b", type=Path, metavar="B", help="the same, compared with A")
@@ -107,15 +137,23 @@ def _compare(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--tolerance", type=_share, default=0.05, metavar="X", help="relative change of time that is no difference (default: 0.05)"
     )
+    parser.add_argument(
+        "--accuracy-tolerance", type=_share, default=0.005, metavar="X", help="change of accuracy that is no difference (default: 0.005)"
+    )
+    parser.add_argument("--ignore-time", action="store_true", help="time is told and not judged")
+    parser.add_argument("--strict", action="store_true", help="exit code 4 where something could not be judged")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON too")
     options = parser.parse_args(arguments)
-    from healmpi_analysis.compare import compare, describe
+    from healmpi_analysis.compare import Rules, compare, describe
 
-    result = compare(options.a, options.b, tolerance=options.tolerance, include_invalid=options.include_invalid, quiet=options.quiet)
-    print(describe(result))
+    rules = Rules(None if options.ignore_time else options.tolerance, options.accuracy_tolerance, options.include_invalid)
+    result = compare(options.a, options.b, rules, quiet=options.quiet)
     if options.json:
         _write(options.json, json.dumps(result.as_dict(), indent=1) + "\n")
-    return REGRESSED if result.regressed else OK
+    print(describe(result))
+    if result.regressed:
+        return REGRESSED
+    return NOT_JUDGED if options.strict and not result.judged else OK
 
 
 def _published(arguments: Sequence[str]) -> int:

@@ -1,25 +1,26 @@
-"""`healmpi-report compare A B`: what changed from A to B in configuration, accuracy, time and traffic, and a verdict.
+"""`healmpi-report compare A B`: whether B is whole, has the bits of A, is as accurate and as fast; and what differs.
 
     A, B -> groups of each -> pairs of groups that agree in whatever varies inside A or inside B -> changes with intervals
 
-The rule that surprises: a difference is *seen* only if its 95 % interval leaves no change out and it is larger than the
-tolerance. Cycles of one run stand in where there is one run on each side; they say nothing of how runs differ, and the
-text says so.
+The rules that surprise: what of A is missing, failed or INVALID in B is a regression, whatever the others came to. A difference is *seen*
+only if its 95 % interval leaves no change out and it is larger than the tolerance; of a single run, if it is larger than the tolerance.
+Time is judged only where runs of A and B were started in turns: a machine that is busier today is no change of the program.
 """
 
 from __future__ import annotations
 
+import itertools
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from healmpi_analysis import metrics, statistics
+from healmpi_analysis import bits, metrics, statistics
 from healmpi_analysis.errors import AnalysisError
 from healmpi_analysis.groups import Group, differences, group_records
-from healmpi_analysis.records import Record, read_records
-from healmpi_analysis.sources import find_sources
+from healmpi_analysis.records import Reading, Record, read_all
 from healmpi_analysis.text import number
 
 TIME_TOLERANCE = 0.05
@@ -28,13 +29,29 @@ TIME_TOLERANCE = 0.05
 ACCURACY_TOLERANCE = 0.005
 """Absolute."""
 
+FEWEST_REPEATS = 3
+"""Runs a side from which on time is judged."""
+
 FASTER, SLOWER, SAME, UNKNOWN = "faster", "slower", "no difference seen", "not judged"
 BETTER, WORSE = "more accurate", "less accurate"
+BROKEN, OTHER_BITS = "not whole", "other bits"
+
+WIDTH = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How it is judged. time_tolerance: relative; None: time is not judged, and nobody minds. accuracy_tolerance: absolute."""
+
+    time_tolerance: float | None = TIME_TOLERANCE
+    accuracy_tolerance: float = ACCURACY_TOLERANCE
+    include_invalid: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One number in A and in B. change: B / A - 1, or B - A where absolute; low, high: its 95 % interval, nan: none."""
+    """One number in A and in B. change: B / A - 1, or B - A where absolute; low, high: its 95 % interval, nan: none. needed: what
+    there would have to be so that it could be judged."""
 
     name: str
     unit: str
@@ -45,6 +62,7 @@ class Change:
     high: float
     absolute: bool
     verdict: str
+    needed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,72 +82,140 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """differences: (field, in A, in B). only_a, only_b: groups without a counterpart. skipped: runs that are not VALID."""
+    """broken: what of A is missing, failed or INVALID in B. other_bits: runs that must agree bit by bit and do not. agreed: pairs of runs
+    that do. differences: (field, in A, in B). only_b: groups without a counterpart. left_out: files of either side that do not count."""
 
     a: str
     b: str
+    broken: tuple[str, ...]
+    other_bits: tuple[str, ...]
+    agreed: int
     differences: tuple[tuple[str, str, str], ...]
     pairs: tuple[Pair, ...]
-    only_a: tuple[str, ...]
     only_b: tuple[str, ...]
-    skipped: tuple[str, ...]
+    left_out: tuple[str, ...]
 
     @property
     def verdict(self) -> str:
-        """Of time and accuracy, over all pairs: the worst of each."""
+        """The worst first; over all pairs."""
         found = set().union(*(pair.verdicts for pair in self.pairs))
-        time = SLOWER if SLOWER in found else FASTER if FASTER in found else SAME
-        accuracy = WORSE if WORSE in found else BETTER if BETTER in found else ""
-        return f"{time}, {accuracy}" if accuracy else time
+        words = [BROKEN] * bool(self.broken) + [OTHER_BITS] * bool(self.other_bits)
+        words += [WORSE if WORSE in found else BETTER] if found & {WORSE, BETTER} else []
+        words += [SLOWER if SLOWER in found else FASTER] if found & {SLOWER, FASTER} else []
+        if not words and (SAME in found or self.agreed):
+            words = [SAME]
+        missing = sorted({change.name for pair in self.pairs for change in pair.changes if change.verdict == UNKNOWN})
+        return ", ".join(words + [f"{name} {UNKNOWN}" for name in missing]) or UNKNOWN
 
     @property
     def regressed(self) -> bool:
-        return any(pair.verdicts & {SLOWER, WORSE} for pair in self.pairs)
+        return bool(self.broken or self.other_bits) or any(pair.verdicts & {SLOWER, WORSE} for pair in self.pairs)
+
+    @property
+    def judged(self) -> bool:
+        """Whether everything that is asked for could be."""
+        return bool(self.pairs) and not any(UNKNOWN in pair.verdicts for pair in self.pairs)
 
     def as_dict(self) -> dict:
         """Plain data, for JSON; a number that does not exist is None."""
-        return _without_nan(asdict(self) | {"verdict": self.verdict, "regressed": self.regressed})
+        return _without_nan(asdict(self) | {"verdict": self.verdict, "regressed": self.regressed, "judged": self.judged})
 
 
-def compare(a: Path, b: Path, *, tolerance: float = TIME_TOLERANCE, include_invalid: bool = False, quiet: bool = True) -> Comparison:
-    """Two files or two folders. Raises AnalysisError: unreadable, or no VALID run on a side, or nothing in common."""
-    (runs_a, skipped_a), (runs_b, skipped_b) = (_runs(place, include_invalid, quiet) for place in (a, b))
+def compare(a: Path, b: Path, rules: Rules | None = None, *, quiet: bool = True) -> Comparison:
+    """Two files or two folders. Raises AnalysisError: A is unreadable or has no VALID run, or B is not there, or nothing in common."""
+    rules = rules or Rules()
+    base, other = (read_all([place], quiet=quiet) for place in (a, b))
+    if base.refused:
+        raise AnalysisError(base.refused[0][1])
+    runs_a, runs_b = (_usable(reading, rules.include_invalid) for reading in (base, other))
+    if not runs_a:
+        reason = "; ".join(base.records[0].facts.reasons) or "no cycle was recorded"
+        raise AnalysisError(f"{a} has no VALID run ({base.records[0].path.name}: {reason}); --include-invalid compares it all the same")
+    broken = [reason for _, reason in other.refused]
+    broken += [f"{one.path} is {one.facts.verdict}{_why(one)}" for one in other.records if not one.valid and not rules.include_invalid]
     groups_a, groups_b = group_records(runs_a), group_records(runs_b)
     fields = differences([group.config for group in [*groups_a, *groups_b]])
     inner = [name for name in fields if _varies(name, groups_a) or _varies(name, groups_b)]
     keyed_a, keyed_b = ({_key(group, inner): group for group in groups} for groups in (groups_a, groups_b))
     common = [key for key in keyed_a if key in keyed_b]
-    if not common:
+    if not common and not broken:
         raise AnalysisError(
             f"{a} and {b} have no group of runs in common: {_first(groups_a)} against {_first(groups_b)}; "
             "compare two files, or two folders with the same set of runs"
         )
-    outer = [name for name in fields if name not in inner]
-    changed = tuple((name, _text(groups_a[0].config.get(name)), _text(groups_b[0].config.get(name))) for name in outer)
-    ranks = [sorted({run.facts.ranks for run in runs}) for runs in (runs_a, runs_b)]
-    if ranks[0] != ranks[1]:
-        changed += (("ranks", _text(ranks[0]), _text(ranks[1])),)
-    pairs = tuple(_pair(keyed_a[key], keyed_b[key], inner, tolerance) for key in common)
+    broken += _missing(keyed_a, keyed_b)
+    differing, agreed = _bits(keyed_a, keyed_b)
     return Comparison(
-        str(a),
-        str(b),
-        changed,
-        pairs,
-        tuple(keyed_a[key].label for key in keyed_a if key not in keyed_b),
-        tuple(keyed_b[key].label for key in keyed_b if key not in keyed_a),
-        tuple(skipped_a + skipped_b),
+        a=str(a),
+        b=str(b),
+        broken=tuple(broken),
+        other_bits=tuple(differing),
+        agreed=agreed,
+        differences=_changed([name for name in fields if name not in inner], groups_a, groups_b) if groups_b else (),
+        pairs=tuple(_pair(keyed_a[key], keyed_b[key], inner, rules) for key in common),
+        only_b=tuple(keyed_b[key].label for key in keyed_b if key not in keyed_a),
+        left_out=tuple(_left_out(base, runs_a) + [text for text in _left_out(other, runs_b) if text not in broken]),
     )
 
 
-def _runs(place: Path, include_invalid: bool, quiet: bool) -> tuple[list[Record], list[str]]:
-    records, refused = read_records(find_sources([place]), quiet=quiet)
-    if refused:
-        raise AnalysisError(refused[0][1])
-    kept = [record for record in records if len(record.series) and (record.valid or include_invalid)]
-    if not kept:
-        reason = "; ".join(records[0].facts.reasons) or "no cycle was recorded"
-        raise AnalysisError(f"{place} has no VALID run ({records[0].path.name}: {reason}); --include-invalid compares it all the same")
-    return kept, [f"{record.path} is {record.facts.verdict}" for record in records if record not in kept]
+def _usable(reading: Reading, include_invalid: bool) -> list[Record]:
+    return [record for record in reading.records if len(record.series) and (record.valid or include_invalid)]
+
+
+def _left_out(reading: Reading, used: Sequence[Record]) -> list[str]:
+    ids = {id(record) for record in used}
+    return reading.left_out() + [f"{one.path} is {one.facts.verdict}{_why(one)}" for one in reading.records if id(one) not in ids]
+
+
+def _why(record: Record) -> str:
+    return f" ({'; '.join(record.facts.reasons)})" if record.facts.reasons else ""
+
+
+def _missing(keyed_a: dict[tuple, Group], keyed_b: dict[tuple, Group]) -> list[str]:
+    """Groups of A, and seeds of groups, without a run in B that counts."""
+    found = []
+    for key, group in keyed_a.items():
+        seeds = {run.seed for run in group.runs}
+        there = {run.seed for run in keyed_b[key].runs} if key in keyed_b else set()
+        if not there:
+            found.append(f"{group.label}: {len(group.runs)} in A, none in B")
+        elif len(seeds) > 1 and seeds - there:
+            found.append(f"{group.label}: seed {', '.join(map(str, sorted(seeds - there)))} is in A and not in B")
+    return found
+
+
+def _bits(keyed_a: dict[tuple, Group], keyed_b: dict[tuple, Group]) -> tuple[list[str], int]:
+    """Pairs of runs that must agree and do not, a sentence each; and how many do."""
+    differing, agreed = [], 0
+    for key, group in keyed_a.items():
+        for one in group.runs:
+            for other in keyed_b[key].runs if key in keyed_b else ():
+                if one.path.is_dir() or other.path.is_dir() or not bits.must_agree(one, other):
+                    continue
+                found = bits.first_difference(one, other)
+                if found is None:
+                    agreed += 1
+                else:
+                    differing.append(str(found))
+    return differing, agreed
+
+
+def _changed(outer: Sequence[str], groups_a: Sequence[Group], groups_b: Sequence[Group]) -> tuple[tuple[str, str, str], ...]:
+    """What differs between the sides everywhere: fields, ranks, and what decides over bits."""
+    found = [(name, _text(groups_a[0].config.get(name)), _text(groups_b[0].config.get(name))) for name in outer]
+    sides = [[run for group in groups for run in group.runs] for groups in (groups_a, groups_b)]
+    known = [[_outside(run) for run in side] for side in sides]
+    for name in known[0][0]:
+        left, right = (", ".join(sorted({run[name] for run in side})) for side in known)
+        if left != right:
+            found.append((name, left, right))
+    return tuple(found)
+
+
+def _outside(run: Record) -> dict[str, str]:
+    """What is not configured and worth telling."""
+    versions = {name: _text(run.facts.provenance.get(name)) for name in bits.VERSIONS}
+    return {"ranks": str(run.facts.ranks)} | versions | {"CPU capability": " ".join(sorted(bits.capabilities(run))) or "-"}
 
 
 def _varies(name: str, groups: Sequence[Group]) -> bool:
@@ -151,46 +237,36 @@ def _text(value: object) -> str:
 # One pair.
 
 
-def _pair(a: Group, b: Group, inner: Sequence[str], tolerance: float) -> Pair:
+def _pair(a: Group, b: Group, inner: Sequence[str], rules: Rules) -> Pair:
     notes = []
     if len(a.runs) == 1 or len(b.runs) == 1:
-        notes.append(
-            "one run on a side: the interval of time is that of cycles inside the run, and other numbers have none; more seeds tell more"
-        )
-    if not _same_sources(a, b):
-        notes.append("the same configuration and seed gave different accuracies")
+        notes.append("one run on a side: nothing is known of how runs differ; more seeds tell more")
+    traffic = (("messages", "message"), ("bytes", "B"))
     changes = [
-        _accuracy(a, b),
-        _time(a, b, tolerance),
+        _accuracy(a, b, rules.accuracy_tolerance),
+        _time(a, b, rules.time_tolerance),
         *_seconds_to(a, b),
-        *(_traffic(a, b, name, unit) for name, unit in (("messages", "message"), ("bytes", "B"))),
+        *(_traffic(a, b, name, unit) for name, unit in traffic),
     ]
-    return Pair(
-        a.label if inner else "all runs", len(a.runs), len(b.runs), tuple(change for change in changes if change is not None), tuple(notes)
-    )
+    kept = tuple(change for change in changes if change is not None)
+    return Pair(a.label if inner else "all runs", len(a.runs), len(b.runs), kept, tuple(notes))
 
 
-def _same_sources(a: Group, b: Group) -> bool:
-    """Whether runs of one configuration and seed agree, as they must."""
-    if a.config != b.config:
-        return True
-    by_seed = {run.seed: metrics.final_accuracy(run) for run in a.runs}
-    pairs = [(by_seed[run.seed], metrics.final_accuracy(run)) for run in b.runs if run.seed in by_seed]
-    return all(left == right or (np.isnan(left) and np.isnan(right)) for left, right in pairs)
-
-
-def _accuracy(a: Group, b: Group) -> Change | None:
+def _accuracy(a: Group, b: Group, tolerance: float) -> Change | None:
+    """By the interval where runs tell one, else by the tolerance alone."""
     sides = [{run.seed: metrics.final_accuracy(run) for run in group.one_of_each_seed} for group in (a, b)]
     left, right = (statistics.finite(list(side.values())) for side in sides)
-    if not left.size or not right.size:
+    if not left.size and not right.size:
         return None
-    change = float(right.mean() - left.mean())
+    mean_a, mean_b = (float(side.mean()) if side.size else np.nan for side in (left, right))
+    if not left.size or not right.size:
+        needed = "an evaluated cycle on both sides"
+        return Change("accuracy", "1", mean_a, mean_b, np.nan, np.nan, np.nan, True, UNKNOWN, needed)
+    change = mean_b - mean_a
     low, high = _difference(sides, left, right)
-    if np.isnan(low):
-        verdict = SAME if change == 0 else UNKNOWN
-    else:
-        verdict = BETTER if low > 0 and change > ACCURACY_TOLERANCE else WORSE if high < 0 and change < -ACCURACY_TOLERANCE else SAME
-    return Change("final accuracy", "1", float(left.mean()), float(right.mean()), change, low, high, True, verdict)
+    alone = np.isnan(low)
+    better, worse = (alone or low > 0) and change > tolerance, (alone or high < 0) and change < -tolerance
+    return Change("accuracy", "1", mean_a, mean_b, change, low, high, True, BETTER if better else WORSE if worse else SAME)
 
 
 def _difference(sides: Sequence[dict[int, float]], left: np.ndarray, right: np.ndarray) -> tuple[float, float]:
@@ -204,16 +280,25 @@ def _difference(sides: Sequence[dict[int, float]], left: np.ndarray, right: np.n
     return statistics.interval(means[1] - means[0])
 
 
-def _time(a: Group, b: Group, tolerance: float) -> Change:
-    change = _ratio(
-        "seconds per cycle", "s", [run.series["seconds"].to_numpy() for run in a.runs], [run.series["seconds"].to_numpy() for run in b.runs]
-    )
-    return _judged(change, tolerance)
-
-
-def _judged(change: Change, tolerance: float) -> Change:
+def _time(a: Group, b: Group, tolerance: float | None) -> Change:
+    sides = [[run.series["seconds"].to_numpy() for run in group.runs] for group in (a, b)]
+    change = _ratio("seconds per cycle", "s", *sides)
+    if tolerance is None:
+        return change
+    if not _in_turns(a.runs, b.runs):
+        needed = f"at least {FEWEST_REPEATS} runs a side, started in turns (A, B, A, B ...); there are {len(a.runs)} and {len(b.runs)}"
+        return replace(change, verdict=UNKNOWN, needed=needed)
     seen = SLOWER if change.low > 0 and change.change > tolerance else FASTER if change.high < 0 and change.change < -tolerance else SAME
-    return replace(change, verdict=seen if np.isfinite(change.low) else UNKNOWN)
+    return replace(change, verdict=seen)
+
+
+def _in_turns(a: Sequence[Record], b: Sequence[Record]) -> bool:
+    """Whether there are enough runs, and sides alternate at least as often as the smaller one has runs."""
+    starts = [(str(run.facts.provenance.get("started", "")), side) for side, runs in enumerate((a, b)) for run in runs]
+    if min(len(a), len(b)) < FEWEST_REPEATS or not all(start for start, _ in starts):
+        return False
+    order = [side for _, side in sorted(starts)]
+    return sum(one != other for one, other in itertools.pairwise(order)) >= min(len(a), len(b))
 
 
 def _traffic(a: Group, b: Group, name: str, unit: str) -> Change:
@@ -243,10 +328,11 @@ def _ratio(name: str, unit: str, a: list[np.ndarray], b: list[np.ndarray]) -> Ch
     means = [float(np.mean([series.mean() for series in side])) for side in (a, b)]
     change = means[1] / means[0] - 1 if means[0] else np.nan
     low, high = np.nan, np.nan
-    # A single number on a side has no spread.
-    if means[0] and all(len(side) > 1 or side[0].size > 1 for side in (a, b)):
+    # Cycles of a single run say nothing of how runs differ.
+    if all(len(side) > 1 for side in (a, b)):
         drawn = [_resampled(side, generator) for side in (a, b)]
-        low, high = statistics.interval(drawn[1] / drawn[0] - 1)
+        if drawn[0].all():
+            low, high = statistics.interval(drawn[1] / drawn[0] - 1)
     return Change(name, unit, means[0], means[1], change, low, high, False, "")
 
 
@@ -261,28 +347,46 @@ def _resampled(runs: list[np.ndarray], generator: np.random.Generator) -> np.nda
 
 
 def describe(result: Comparison) -> str:
-    """The comparison as text, the verdict last."""
+    """The comparison as text, what is wrong first, the verdict last."""
     lines = [f"A: {result.a}", f"B: {result.b}", ""]
+    lines += [f"NOT WHOLE: {text}" for text in result.broken]
+    lines += [f"OTHER BITS: {text}" for text in result.other_bits]
+    if result.agreed:
+        lines.append(f"bits: {_counted(result.agreed, 'pair')} of runs of one configuration, seed and versions agree in all tables")
     lines += ["configuration:"] if result.differences else ["configuration: no difference but seeds"]
     lines += [f"  {name}: {left} -> {right}" for name, left, right in result.differences]
     for pair in result.pairs:
-        lines += ["", f"{pair.label} ({pair.n_a} runs against {pair.n_b}):"]
-        lines += [_line(change) for change in pair.changes]
+        lines += ["", f"{pair.label} ({_counted(pair.n_a, 'run')} against {pair.n_b}):"]
+        lines += [line for change in pair.changes for line in _lines(change)]
         lines += [f"  note: {note}" for note in pair.notes]
-    for side, labels in (("A", result.only_a), ("B", result.only_b)):
-        lines += [f"only in {side}: {label}" for label in labels]
-    lines += [f"left out: {text}" for text in result.skipped]
-    return "\n".join([*lines, "", f"verdict: B is {result.verdict}" if result.verdict != SAME else f"verdict: {SAME}"])
+    lines += [f"only in B: {label}" for label in result.only_b]
+    lines += [f"left out: {text}" for text in result.left_out]
+    lines += ["", f"verdict: {result.verdict}"]
+    return "\n".join(_wrapped(line) for line in lines)
 
 
-def _line(change: Change) -> str:
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _wrapped(line: str) -> str:
+    """Within 80 columns, words and paths kept whole."""
+    indent = " " * (len(line) - len(line.lstrip()) + 4)
+    return (
+        textwrap.fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) if len(line) > WIDTH else line
+    )
+
+
+def _lines(change: Change) -> list[str]:
     show: Callable[[float], str] = (lambda value: f"{value:+.4f}") if change.absolute else (lambda value: f"{100 * value:+.1f} %")
     digits = 4 if max(abs(change.a), abs(change.b)) < 100 else 1
-    interval = f"  [{show(change.low)}, {show(change.high)}]" if np.isfinite(change.low) else "  [no interval]"
+    interval = f" [{show(change.low)}, {show(change.high)}]" if np.isfinite(change.low) else ""
     moved = show(change.change) if np.isfinite(change.change) else "-"
     unit = "" if change.unit == "1" else f" {change.unit}"
-    verdict = f"  {change.verdict}" if change.verdict else ""
-    return f"  {change.name:24s} {number(change.a, digits)} -> {number(change.b, digits)}{unit}  {moved}{interval}{verdict}"
+    lines = [f"  {change.name}: {number(change.a, digits)} -> {number(change.b, digits)}{unit}, {moved}{interval}"]
+    if change.verdict:
+        lines.append(f"    {change.verdict}" + (f": it takes {change.needed}" if change.needed else ""))
+    return lines
 
 
 def _without_nan(value):

@@ -6,3 +6,7 @@ Whatever else is raised is a fault of this package, and is not dressed up.
 
 class AnalysisError(Exception):
     """A file, folder or option that cannot be used; one sentence for the user."""
+
+
+class Unreachable(AnalysisError):
+    """This process cannot look at a file that may be whole: no permission, too many open files. It says nothing of the run."""

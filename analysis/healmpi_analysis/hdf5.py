@@ -6,6 +6,9 @@ The rule that surprises: HDF5's locks are not used. A killed or running writer k
 from __future__ import annotations
 
 import contextlib
+import errno
+import resource
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,9 +18,12 @@ import pandas as pd
 
 from healmpi_analysis import contract
 from healmpi_analysis.contract import text
-from healmpi_analysis.errors import AnalysisError
+from healmpi_analysis.errors import AnalysisError, Unreachable
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+_OWN_FILES = 64
+"""Files that this process opens beside results: libraries, fonts, what it writes."""
 
 
 def opened(path: Path, schema: str) -> h5py.File:
@@ -26,6 +32,8 @@ def opened(path: Path, schema: str) -> h5py.File:
     try:
         file = _without_locks(path)
     except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM):
+            raise unreachable(path, error) from None
         raise AnalysisError(f"{path} is truncated or damaged: HDF5 cannot open it ({error})") from None
     try:
         _check_schema(path, file, schema)
@@ -48,15 +56,66 @@ def _without_locks(path: Path) -> h5py.File:
 
 
 def _refuse_foreign_bytes(path: Path) -> None:
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(len(_SIGNATURE))
-    except OSError as error:
-        raise AnalysisError(f"{path} cannot be read ({error.strerror})") from None
+    start = _start(path)
     if not start:
         raise AnalysisError(f"{path} is empty")
     if start != _SIGNATURE:
         raise AnalysisError(f"{path} is not an HDF5 file")
+
+
+def _start(path: Path) -> bytes:
+    try:
+        # A pipe or a device would be waited for.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise Unreachable(f"{path} is no file")
+        with path.open("rb") as stream:
+            return stream.read(len(_SIGNATURE))
+    except OSError as error:
+        raise unreachable(path, error) from None
+
+
+def has_signature(path: Path) -> bool:
+    """Whether the file begins as HDF5 files do. Raises Unreachable."""
+    return _start(path) == _SIGNATURE
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether it is a whole HDF5 file of something else. Raises Unreachable."""
+    try:
+        return has_signature(path) and _schema_of(path) not in (contract.SCHEMA, contract.PART_SCHEMA)
+    except AnalysisError:
+        raise
+    except OSError:
+        # Damaged: whoever reads it says so.
+        return False
+
+
+def _schema_of(path: Path) -> str:
+    try:
+        with _without_locks(path) as file:
+            return text(file.attrs.get("schema", ""))
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE):
+            raise unreachable(path, error) from None
+        raise
+
+
+def unreachable(path: Path, error: OSError) -> Unreachable:
+    """Why this process cannot look at it."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return Unreachable(f"{path} cannot be opened: too many files are open, this process may have {limit} (`ulimit -n`)")
+    return Unreachable(f"{path} cannot be read ({error.strerror or error})")
+
+
+def allow_open_files(count: int) -> None:
+    """Raise this process's own limit, where the system lets it, so that it can have so many files open at once."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count + _OWN_FILES
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, most), hard))
 
 
 def _check_schema(path: Path, file: h5py.File, schema: str) -> None:

@@ -16,8 +16,8 @@ import xarray
 from healmpi_analysis import metrics
 from healmpi_analysis.errors import AnalysisError
 from healmpi_analysis.groups import group_records
-from healmpi_analysis.records import Record, read_records
-from healmpi_analysis.sources import find_sources, open_source
+from healmpi_analysis.records import Record, read_all
+from healmpi_analysis.sources import open_source
 
 Places = str | Path | Iterable[str | Path]
 
@@ -132,7 +132,8 @@ def _attribute(value):
 
 def _records(places: Places, quiet: bool) -> list[Record]:
     given = [places] if isinstance(places, (str, Path)) else list(places)
-    records, refused = read_records(find_sources([Path(place) for place in given]), quiet=quiet)
+    reading = read_all([Path(place) for place in given], quiet=quiet)
+    records, refused = reading.records, reading.refused
     if refused:
         more = f" (and {len(refused) - 1} more cannot be read)" if len(refused) > 1 else ""
         raise AnalysisError(refused[0][1] + more)

@@ -63,6 +63,7 @@ class FileSource(Source):
             phases=names(self._file["cycles/phase"]),
             title=text(attrs.get("title", "")),
             scenario=scenario_of(self._file),
+            run_id=text(attrs.get("run_id", "")),
         )
 
     def _model_kinds(self, kinds: tuple[str, ...]) -> tuple[str, ...]:

@@ -13,8 +13,8 @@ import pandas as pd
 
 from healmpi_analysis import contract
 from healmpi_analysis.contract import text
-from healmpi_analysis.errors import AnalysisError
-from healmpi_analysis.hdf5 import attributes, damage_of, fault_frame, opened, scenario_of, texts
+from healmpi_analysis.errors import AnalysisError, Unreachable
+from healmpi_analysis.hdf5 import allow_open_files, attributes, damage_of, fault_frame, opened, scenario_of, texts
 from healmpi_analysis.source import RANK_FACTS, Facts, Source
 
 _MODELS = "kinds_carrying_models"
@@ -38,7 +38,7 @@ class PartsSource(Source):
 
     def __init__(self, folder: Path):
         """Raises AnalysisError: no parts, none readable, or parts of different runs."""
-        paths = sorted(folder.glob("rank-*.h5"))
+        paths = part_files(folder)
         if not paths:
             raise AnalysisError(f"{folder} holds no parts of a run (rank-*.h5); name a results file, a folder of them, or OUT.h5.parts")
         self._path = folder
@@ -56,10 +56,14 @@ class PartsSource(Source):
             part.file.close()
 
     def _open(self, paths: Sequence[Path]) -> None:
+        allow_open_files(len(paths))
         errors = []
         for path in paths:
             try:
                 self._parts.append(_open_part(path))
+            except Unreachable:
+                # Its nodes are not dead: this process cannot look at them.
+                raise
             except AnalysisError as error:
                 errors.append(error)
         if not self._parts:
@@ -97,6 +101,7 @@ class PartsSource(Source):
             phases=contract.part_names(contract.PART_PHASES, phases, "phase"),
             title=text(attrs.get("title", "")),
             scenario=scenario_of(first),
+            run_id=text(attrs.get("run_id", "")),
         )
 
     def has(self, name: str) -> bool:
@@ -144,6 +149,11 @@ class PartsSource(Source):
 
     def models(self) -> h5py.Dataset | None:
         return None
+
+
+def part_files(folder: Path) -> list[Path]:
+    """The parts in a folder, in order of ranks."""
+    return sorted(folder.glob("rank-*.h5"))
 
 
 def _open_part(path: Path) -> _Part:

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from healmpi_analysis import contract
-from healmpi_analysis.errors import AnalysisError
+from healmpi_analysis import contract, progress
+from healmpi_analysis.errors import AnalysisError, Unreachable
 from healmpi_analysis.scenario import flatten, mechanical_scenario
 from healmpi_analysis.source import Facts, Source
-from healmpi_analysis.sources import open_source
+from healmpi_analysis.sources import find, open_source
 
 _OF_NODES = ("accuracy", "alive", "is_hub", "incarnation", "staleness", "model_crc32")
 _OF_MESSAGES = ("messages_out", "messages_in", "bytes_out", "bytes_in")
@@ -254,16 +253,61 @@ def _times(block: dict[str, np.ndarray], hosts: _Hosts, phases: tuple[str, ...],
 # Many runs.
 
 
-def read_records(paths: list[Path], *, quiet: bool = True) -> tuple[list[Record], list[tuple[Path, str]]]:
-    """Every run that can be read, and (path, reason) of every one that cannot. quiet: no progress bar on stderr."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """records: each run once. refused: (path, reason) of what cannot be read. copies: (path, the path that stands for the same run).
+    foreign: HDF5 files of something else that lay in the folders."""
+
+    records: list[Record]
+    refused: list[tuple[Path, str]]
+    copies: list[tuple[Path, Path]]
+    foreign: list[Path]
+
+    def left_out(self) -> list[str]:
+        """In a sentence each, what is not among the records though it was there."""
+        copies = [f"{path} is the same run as {other}" for path, other in self.copies]
+        return [reason for _, reason in self.refused] + copies + [f"{path} is an HDF5 file of something else" for path in self.foreign]
+
+
+def read_all(places: Sequence[Path], *, quiet: bool = True) -> Reading:
+    """Every run in files and folders. quiet: no progress on stderr.
+
+    Raises AnalysisError: a place does not exist, holds nothing, or is itself a file that cannot be looked at; the limit of open files.
+    """
+    found, named = find(places), {Path(place) for place in places}
     records, refused = [], []
-    for path in _with_progress(paths, quiet):
+    for path in progress.each(found.paths, "reading", "run", quiet):
+        try:
+            records.append(read_record(path))
+        except AnalysisError as error:
+            if isinstance(error, Unreachable) and (path in named or "ulimit" in str(error)):
+                raise
+            refused.append((path, str(error)))
+    kept, copies = _each_once(records)
+    return Reading(kept, refused, copies, found.foreign)
+
+
+def _each_once(records: list[Record]) -> tuple[list[Record], list[tuple[Path, Path]]]:
+    """A run counts once: a merged file before parts, then the first. Without a run_id nobody can tell."""
+    best: dict[str, Record] = {}
+    for record in records:
+        known = best.setdefault(_name(record), record)
+        if known.path.is_dir() and not record.path.is_dir():
+            best[_name(record)] = record
+    kept = [record for record in records if best[_name(record)] is record]
+    return kept, [(record.path, best[_name(record)].path) for record in records if best[_name(record)] is not record]
+
+
+def _name(record: Record) -> str:
+    return record.facts.run_id or str(record.path)
+
+
+def read_records(paths: list[Path], *, quiet: bool = True) -> tuple[list[Record], list[tuple[Path, str]]]:
+    """Every run at these paths that can be read, and (path, reason) of every one that cannot."""
+    records, refused = [], []
+    for path in progress.each(paths, "reading", "run", quiet):
         try:
             records.append(read_record(path))
         except AnalysisError as error:
             refused.append((path, str(error)))
     return records, refused
-
-
-def _with_progress(paths: list[Path], quiet: bool) -> Iterator[Path]:
-    return iter(tqdm(paths, desc="reading", unit="run", disable=quiet, leave=True))

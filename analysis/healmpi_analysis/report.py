@@ -11,21 +11,19 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
-from tqdm import tqdm
-
-from healmpi_analysis import page
+from healmpi_analysis import page, progress
 from healmpi_analysis.consensus import final_distance
 from healmpi_analysis.errors import AnalysisError
 from healmpi_analysis.figures import DETAILED, Picture, all_pictures
 from healmpi_analysis.groups import Group, differences, group_records
 from healmpi_analysis.page import escape
-from healmpi_analysis.records import Record, read_records
-from healmpi_analysis.sources import find_sources, open_source
+from healmpi_analysis.records import Reading, Record, read_all
+from healmpi_analysis.sources import open_source
 from healmpi_analysis.tables import Table, all_tables, run_table
 from healmpi_analysis.text import to_csv, to_latex, to_markdown
+from healmpi_analysis.version import version
 
 MANIFEST = ".healmpi-report"
 """Lists what a report wrote, so that the next one into the same folder removes it, and nothing else."""
@@ -35,12 +33,14 @@ MOST_VALUES, MOST_LISTED = 6, 40
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """page: the file. runs, used: how many were read, and are in the figures. refused: (path, reason)."""
+    """page: the file. runs, used: how many were read, and are in the figures. refused: (path, reason). left_out: a sentence for
+    each file that does not count."""
 
     page: Path
     runs: int
     used: int
     refused: list[tuple[Path, str]]
+    left_out: list[str]
 
 
 def make_report(
@@ -58,9 +58,9 @@ def make_report(
     include_invalid: runs that are not VALID are in figures and tables too. detailed: for how many groups single nodes are
     drawn. figures: without them only tables are made. Raises AnalysisError: nothing to read, or `out` cannot be written.
     """
-    paths = find_sources(places)
     _check_folder(out)
-    records, refused = read_records(paths, quiet=quiet)
+    reading = read_all(places, quiet=quiet)
+    records, refused = reading.records, reading.refused
     if not records:
         raise AnalysisError(refused[0][1] + (f" (and {len(refused) - 1} more cannot be read)" if len(refused) > 1 else ""))
     used = [record for record in records if record.valid and len(record.series)]
@@ -78,7 +78,7 @@ def make_report(
     name = title or f"healmpi report: {', '.join(place.name or str(place) for place in places)}"
     parts = [
         _head(name, records, used, groups, refused),
-        _verdicts(records, used, refused, none_valid and not include_invalid),
+        _verdicts(reading, used, none_valid and not include_invalid),
         _what(groups),
         _section("figures", "Figures", f'<div class="pictures">{"".join(pictures)}</div>' if pictures else "<p>Nothing was drawn.</p>"),
         _section("tables", "Tables", "".join(page.table(one) for one in tables) + _TABLE_FILES),
@@ -86,14 +86,14 @@ def make_report(
     ]
     written.save("index.html", page.page(name, parts).encode())
     written.finish()
-    return Report(out / "index.html", len(records), len(used), refused)
+    return Report(out / "index.html", len(records), len(used), refused, reading.left_out())
 
 
 _TABLE_FILES = '<p class="note">The same as CSV, Markdown and LaTeX: folder tables.</p>'
 
 
 def _drawn(groups: Sequence[Group], detailed: int, quiet: bool) -> Iterator[Picture]:
-    return iter(tqdm(all_pictures(groups, detailed=detailed), desc="drawing", unit="figure", disable=quiet))
+    return progress.counted(all_pictures(groups, detailed=detailed), None, "drawing", "figure", quiet)
 
 
 def _save_picture(written: _Written, one: Picture) -> str:
@@ -175,7 +175,8 @@ def _head(name: str, records: Sequence[Record], used: Sequence[Record], groups: 
     return f'<header><h1>{escape(name)}</h1><nav>{links}</nav><ul class="counts">{items}</ul></header>'
 
 
-def _verdicts(records: Sequence[Record], used: Sequence[Record], refused: Sequence[tuple[Path, str]], all_bad: bool) -> str:
+def _verdicts(reading: Reading, used: Sequence[Record], all_bad: bool) -> str:
+    records, refused = reading.records, reading.refused
     bad = [record for record in records if not record.valid]
     body = []
     if not bad and not refused:
@@ -191,6 +192,14 @@ def _verdicts(records: Sequence[Record], used: Sequence[Record], refused: Sequen
         )
     if refused:
         body.append(f'<p class="warn">{len(refused)} files cannot be read.</p>' + page.grid(["file", "why"], _listed(list(refused))))
+    if reading.copies:
+        rows = _listed(list(reading.copies))
+        body.append(
+            f"<p>{len(reading.copies)} files are copies of a run that is counted.</p>" + page.grid(["file", "the same run as"], rows)
+        )
+    if reading.foreign:
+        rows = _listed([(path,) for path in reading.foreign])
+        body.append(f"<p>{len(reading.foreign)} HDF5 files are of something else.</p>" + page.grid(["file"], rows))
     return _section("verdicts", "Verdicts", "".join(body))
 
 
@@ -242,11 +251,3 @@ def _provenance(records: Sequence[Record], runs: Table) -> str:
     about = f"<p>What the files say of where they come from. Page made {made} by healmpi-report {version()}.</p>"
     each = f"<details><summary>All {len(records)} runs</summary>{page.table(runs)}</details>"
     return _section("provenance", "Provenance", about + page.grid(["fact", "values"], rows) + each)
-
-
-def version() -> str:
-    """Of the distribution that this package comes with."""
-    try:
-        return metadata.version("healmpi")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"

@@ -16,7 +16,7 @@ import pandas as pd
 BLOCK_BYTES = 32 * 1024 * 1024
 """How much of a file is in memory at a time."""
 
-RANK_FACTS = ("state", "first_node", "node_count", "cycles", "host", "wall_s", "startup_s", "tail_s")
+RANK_FACTS = ("state", "first_node", "node_count", "cycles", "host", "wall_s", "startup_s", "tail_s", "cpu_capability")
 """What is read of /ranks; the other facts are for who looks into a single file."""
 
 
@@ -27,7 +27,7 @@ class Facts:
     complete: whether every rank finished. config: nested, as it was resolved. verdict: 'VALID', 'INVALID', or 'UNJUDGED'
     for parts, with its reasons. kinds, phases: names of the last axes. model_kinds: those of kinds that carry a model.
     hub_count: 0 where there are no hubs. title, scenario: what the file calls the run and its faults; empty: it does not
-    say (before schema 1.2).
+    say (before schema 1.2). run_id: of this very run, empty: not known.
     """
 
     path: Path
@@ -46,6 +46,7 @@ class Facts:
     phases: tuple[str, ...]
     title: str
     scenario: str
+    run_id: str = ""
 
 
 class Source:

@@ -20,8 +20,7 @@ from healmpi_analysis.published.faults import churn, crashes
 from healmpi_analysis.published.learning import fault_free, hub_sweep, models_sent, skewed
 from healmpi_analysis.published.library import Library
 from healmpi_analysis.published.overlays import elevator, is_overlay
-from healmpi_analysis.records import read_records
-from healmpi_analysis.sources import find_sources
+from healmpi_analysis.records import read_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +34,12 @@ class Page:
 
 def make_page(places: Sequence[Path], *, quiet: bool = True) -> Page:
     """Read everything in `places`. Raises AnalysisError: nothing to read, or no VALID run."""
-    records, refused = read_records(find_sources(places), quiet=quiet)
+    reading = read_all(places, quiet=quiet)
+    records = reading.records
     valid = [record for record in records if record.valid]
-    left_out = [reason for _, reason in refused] + [f"{one.path} is {one.facts.verdict}" for one in records if not one.valid]
+    left_out = reading.left_out() + [f"{one.path} is {one.facts.verdict}" for one in records if not one.valid]
     if not valid:
-        raise AnalysisError(f"there is no VALID run in {', '.join(map(str, places))} ({left_out[0]})")
+        raise AnalysisError(f"there is no VALID run in {', '.join(map(str, places))} ({left_out[0] if left_out else 'nothing was read'})")
     data = tomllib.loads(_shipped("published.toml"))
     overlays = [record for record in valid if is_overlay(record, data)]
     library = Library([record for record in valid if record not in overlays], data)
