@@ -13,6 +13,7 @@ several declare, such as `topology.view_size`, is one object that they share.
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import json
 import math
@@ -149,7 +150,18 @@ def _coerced(name: str, value: Any, hint: Any) -> Any:
         raise UsageError(name, value, f"{_type_name(hint)} is needed, this is {_type_name(type(value))}")
     if hint is float and not math.isfinite(value):
         raise UsageError(name, value, "a finite number is needed")
+    if isinstance(value, str) and not _is_unicode(value):
+        raise UsageError(name, value, "text in UTF-8, as everything that is stored with the results; rename what is called otherwise")
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it is text at all: Python keeps bytes of the command line that are none in a form of its own."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _type_name(kind: Any) -> str:
@@ -334,7 +346,11 @@ def read_toml(name: str, path: Any, missing: str = "it cannot be read ({})") -> 
     Raises UsageError.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            raise UsageError(name, str(path), "it must be in UTF-8; it is in UTF-16")
+        # Editors of Windows put a mark in front of UTF-8.
+        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
     except OSError as error:
         raise UsageError(name, str(path), missing.format(error.strerror)) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -27,7 +27,7 @@ LAYERS = [  # from the top; a module may import from its own layer and from thos
     {"worlds", "learning"},
     {"algorithms", "overlay"},
     {"node"},
-    {"messages", "streams"},
+    {"messages", "streams", "cores"},
     {"extension"},
     {"settings"},
     {"__init__"},

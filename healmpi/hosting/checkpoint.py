@@ -23,7 +23,8 @@ VERSION = 2
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Which checkpoint counts. step: cycles since the start. cycle: its number. sources: of what is a user's own, see Chosen.sources."""
+    """Which checkpoint counts. step: cycles since the start. cycle: its number. sources: of what is a user's own, see Chosen.sources.
+    capability: of the processors, see provenance.capability; several are joined."""
 
     step: int
     cycle: int
@@ -33,6 +34,7 @@ class Index:
     healmpi: str
     version: int = VERSION
     sources: dict[str, str] = field(default_factory=dict)
+    capability: str = ""
 
 
 def write_state(out: Path, step: int, rank: int, state: dict[str, Any]) -> None:

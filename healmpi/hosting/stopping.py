@@ -22,6 +22,9 @@ MARGIN_S = 5.0
 SLURM_MARGIN_S = 30.0
 """More of it where the limit is the job's: closing files and leaving MPI takes time, too."""
 
+SLURM_END = "SLURM_JOB_END_TIME"
+"""Slurm's variable: when the job ends, in seconds since the epoch."""
+
 STOP_FILE = "STOP"
 """A file of this name in the folder of the results ends a suite."""
 
@@ -36,7 +39,10 @@ UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """When to stop and to save. deadline: in seconds since the epoch. every: cycles between checkpoints; 0: only when stopping."""
+    """When to stop and to save.
+
+    deadline: of time.monotonic(), which no setting of the clock moves. every: cycles between checkpoints; 0: only when stopping.
+    """
 
     deadline: float | None = None
     every: int = 0
@@ -87,19 +93,23 @@ def why_stop(limits: Limits, needed_s: float = 0.0) -> str:
     for path in limits.files:
         if path.exists():
             return f"{path} is there; remove it before going on"
-    left = None if limits.deadline is None else limits.deadline - time.time()
+    left = None if limits.deadline is None else limits.deadline - time.monotonic()
     return "" if left is None or left > needed_s + MARGIN_S else "the time limit is near"
 
 
 def deadline(time_limit: str | None, environment: dict[str, str] | None = None) -> float | None:
-    """The earlier of a limit from now on and the end of the Slurm job, in seconds since the epoch. Raises UsageError."""
-    found = []
-    if time_limit is not None:
-        found.append(time.time() + seconds(time_limit))
-    end = (environment or {}).get("SLURM_JOB_END_TIME", "")
-    if end.isdigit():
-        found.append(float(end) - SLURM_MARGIN_S)
+    """The earlier of a limit from now on and the end of the Slurm job, of time.monotonic(). Raises UsageError."""
+    now, left = time.monotonic(), slurm_left(environment or {})
+    found = [] if time_limit is None else [now + seconds(time_limit)]
+    if left is not None and left > 0:
+        found.append(now + left - SLURM_MARGIN_S)
     return min(found, default=None)
+
+
+def slurm_left(environment: dict[str, str]) -> float | None:
+    """Seconds until the end of the Slurm job; none of a job that has ended: the variable is left over. None: not known."""
+    end = environment.get(SLURM_END, "")
+    return float(end) - time.time() if end.isascii() and end.isdigit() else None
 
 
 def seconds(text: str) -> float:

@@ -9,17 +9,29 @@ What a command needs is imported when it runs: `--help` needs neither torch nor 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from healmpi.config import Config
-from healmpi.hosting.stopping import Stopped, stop_path
-from healmpi.launch import arguments
+from healmpi.hosting.stopping import Limits, Stopped, stop_path
+from healmpi.launch import arguments, command, streams
 from healmpi.launch import suite as suites
-from healmpi.launch.launcher import FAULT, INVALID, STOPPED, USAGE, VALID, check_launch, complain, in_world, launched_rank, say
+from healmpi.launch.launcher import (
+    FAULT,
+    INVALID,
+    STOPPED,
+    USAGE,
+    VALID,
+    check_launch,
+    complain,
+    in_world,
+    launched,
+    launched_rank,
+    say,
+)
+from healmpi.launch.ranks import Refused
 from healmpi.settings import UsageError
 
 if TYPE_CHECKING:
@@ -30,31 +42,57 @@ if TYPE_CHECKING:
 
 
 def main(given: Sequence[str] | None = None) -> int:
-    """Run a command, return its exit code."""
-    options = arguments.parser().parse_args(given)
+    """Run a command, return its exit code. given: as in sys.argv, which is the default."""
+    if given is None:
+        streams.tolerate()
     try:
+        options = arguments.parser().parse_args(given)
         return COMMANDS[options.command](options)
+    except arguments.BadArguments as error:
+        return _refuse(str(error))
     except UsageError as error:
         return complain(error)
     except (OSError, MemoryError) as error:
-        if isinstance(error, BrokenPipeError):
-            # Whoever read our output has gone; the interpreter must not stumble over it again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return FAULT
         say(f"{type(error).__name__}: {error}")
         return FAULT
+
+
+def _refuse(sentence: str) -> int:
+    """Say it once, and let the other ranks know, who may have understood theirs and wait."""
+    if not launched():
+        say(sentence)
+        return USAGE
+
+    def tell(mpi: Any) -> int:
+        ranks = _ranks(mpi)
+        try:
+            command.refuse(ranks, sentence)
+        except Refused as error:
+            complain(error)
+        return USAGE
+
+    return in_world("auto", lambda: "", tell)
 
 
 # healmpi run
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.dry_run and options.world == "auto" and not launched():
+        return _show(Config.load(options.file, options.overrides).resolve(1), 0)
+    return in_world(options.world, lambda: _left(options.out), lambda mpi: _run_on(mpi, options))
+
+
+def _left(out: Path | None) -> str:
+    """What a run that ends at this moment leaves."""
+    from healmpi.hosting import checkpoint
     from healmpi.results.folder import PartsFolder
 
-    merge = f"`healmpi merge {options.out}` makes a file of it"
-    place = PartsFolder(options.out).path if options.out else ""
-    hint = f"what was flushed lies in {place}: {merge}, and the same command with --resume goes on from a checkpoint"
-    return in_world(options.world, hint, lambda mpi: _run_on(mpi, options))
+    if out is None or not PartsFolder(out).path.exists():
+        return "nothing was written"
+    left = f"what was flushed lies in {PartsFolder(out).path}: `healmpi merge {out}` makes a file of it"
+    again = "the same command with --resume goes on from the last checkpoint" if checkpoint.find(out) else "no checkpoint was saved"
+    return f"{left}; {again}"
 
 
 def _run_on(mpi: Any, options: argparse.Namespace) -> int:
@@ -63,19 +101,15 @@ def _run_on(mpi: Any, options: argparse.Namespace) -> int:
 
     ranks = _ranks(mpi)
     try:
-        ranks.refuse_together(lambda: check_launch(ranks))
-        limits = ranks.refuse_together(lambda: arguments.limits(options))
-        config = ranks.refuse_together(lambda: Config.load(options.file, options.overrides).resolve(ranks.size))
-        if not options.dry_run:
-            ranks.refuse_together(lambda: _check_out(options))
-            if options.resume and ranks.allgather(_is_done(options.out, config))[0]:
-                return conclude(options.out) if ranks.rank == 0 else VALID
-        prepared = run.prepare(config, ranks)
+        config, limits = command.agree(ranks, options, lambda: _resolved_run(options, ranks))
         if options.dry_run:
             return _show(config, ranks.rank)
+        if options.resume and ranks.allgather(_is_done(options.out, config))[0]:
+            return conclude(options.out) if ranks.rank == 0 else VALID
+        prepared = run.prepare(config, ranks)
         how = run.Options(options.force, options.resume, limits.with_files(stop_path(options.out)))
         return _start(prepared, ranks, options.out, how)
-    except run.Refused as error:
+    except Refused as error:
         return complain(error) if ranks.rank == 0 else USAGE
     except run.RunFailed as error:
         if ranks.rank == 0:
@@ -85,6 +119,16 @@ def _run_on(mpi: Any, options: argparse.Namespace) -> int:
         if ranks.rank == 0:
             say(f"stopped {stop}. The state is saved: the same command with --resume goes on")
         return STOPPED
+
+
+def _resolved_run(options: argparse.Namespace, ranks: Ranks) -> tuple[tuple[Config, Limits], dict[str, Any]]:
+    """What the command means, and what of it must be the same on all ranks. Raises UsageError."""
+    check_launch(ranks)
+    limits = arguments.limits(options)
+    config = Config.load(options.file, options.overrides).resolve(ranks.size)
+    if not options.dry_run:
+        _check_out(options)
+    return (config, limits), command.fields_of(config)
 
 
 def _ranks(mpi: Any) -> Ranks:
@@ -137,24 +181,26 @@ def _start(prepared: Prepared, ranks: Ranks, out: Path, how: Options) -> int:
 
 
 def _suite(options: argparse.Namespace) -> int:
-    if options.list:
-        from healmpi.launch.table import listing
+    if options.list and not launched():
+        return _list(options)
+    return in_world(options.world, lambda: "the same command goes on with what is not done", lambda mpi: _suite_on(mpi, options))
 
-        if launched_rank() == 0:
-            print(listing(suites.load(options.file, options.overrides).only(options.only), options.out))
-        return VALID
-    return in_world(options.world, "the same command goes on with what is not done", lambda mpi: _suite_on(mpi, options))
+
+def _list(options: argparse.Namespace) -> int:
+    from healmpi.launch.table import listing
+
+    print(listing(suites.load(options.file, options.overrides).only(options.only), options.out))
+    return VALID
 
 
 def _suite_on(mpi: Any, options: argparse.Namespace) -> int:
     from healmpi.launch import runner
-    from healmpi.launch.ranks import Refused
 
     ranks = _ranks(mpi)
     try:
-        ranks.refuse_together(lambda: check_launch(ranks))
-        limits = ranks.refuse_together(lambda: arguments.limits(options))
-        suite = ranks.refuse_together(lambda: _checked_suite(options, ranks.size))
+        suite, limits = command.agree(ranks, options, lambda: _resolved_suite(options, ranks))
+        if options.list:
+            return _list(options) if ranks.rank == 0 else VALID
         outcomes = runner.run(suite, ranks, options.out, options.force, limits)
     except Refused as error:
         return complain(error) if ranks.rank == 0 else USAGE
@@ -165,10 +211,14 @@ def _suite_on(mpi: Any, options: argparse.Namespace) -> int:
     return ranks.allgather(_conclude_suite(outcomes, options.out) if ranks.rank == 0 else VALID)[0]
 
 
-def _checked_suite(options: argparse.Namespace, size: int) -> suites.Suite:
-    if options.out is None:
+def _resolved_suite(options: argparse.Namespace, ranks: Ranks) -> tuple[tuple[suites.Suite, Limits], dict[str, Any]]:
+    """As _resolved_run."""
+    check_launch(ranks)
+    limits = arguments.limits(options)
+    if options.out is None and not options.list:
         raise UsageError("-o", "", "the folder of the results must be named, for example -o out/S")
-    return suites.load(options.file, options.overrides, size).only(options.only)
+    suite = suites.load(options.file, options.overrides, ranks.size).only(options.only)
+    return (suite, limits), {f"experiment {one.name}": one.config.hash() for one in suite.experiments}
 
 
 def _conclude_suite(outcomes: Sequence[Outcome], folder: Path) -> int:

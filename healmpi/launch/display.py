@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
+from healmpi import cores
 from healmpi.config import Config
 from healmpi.hosting.closing import Progress
 from healmpi.launch import progress
@@ -61,11 +61,11 @@ class RunBar:
 
 def _crowded(config: Config, ranks: Ranks) -> str:
     """A warning when this machine has fewer cores than threads that want one; for rank 0. On all ranks together."""
-    here, cores = ranks.mpi.crowd() if ranks.mpi else (1, len(os.sched_getaffinity(0)))
+    here, there = ranks.mpi.crowd() if ranks.mpi else (1, len(cores.GIVEN))
     threads = config.chosen.learner.threads()
-    if here * threads <= cores:
-        return ""
-    return f"note: {here} ranks with {threads} threads each share {cores} cores here, so times say little".replace("1 threads", "1 thread")
+    if here * threads <= there:
+        return cores.lost() and f"note: {cores.lost()}"
+    return f"note: {here} ranks with {threads} threads each share {there} cores here, so times say little".replace("1 threads", "1 thread")
 
 
 def _sizes(config: Config) -> str:

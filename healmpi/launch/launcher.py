@@ -5,6 +5,8 @@ MPI is touched only where a launcher has started this process, or the user asks 
 
 from __future__ import annotations
 
+import contextlib
+import faulthandler
 import os
 import signal
 import sys
@@ -17,22 +19,62 @@ from healmpi.settings import UsageError
 VALID, FAULT, USAGE, INVALID, STOPPED = 0, 1, 2, 3, 75
 """Exit codes."""
 
-LAUNCHER_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS")
-LAUNCHER_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
-"""Environment variables that mpirun, mpiexec and srun set in the processes they start."""
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+START_S = 600.0
+"""Longest time until all ranks have been heard of. Then the process ends, with a traceback that says where it waited."""
+
+LAUNCHERS = (
+    ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "PMIX_SERVER_URI"),
+    ("PMI_RANK", "PMI_SIZE", "PMI_FD"),
+    ("PMI_RANK", "PMI_SIZE", "PMI_PORT"),
+    ("PMIX_RANK", "SLURM_STEP_NUM_TASKS", "PMIX_SERVER_URI"),
+    ("PMI_RANK", "PMI_SIZE", "PMI_CONTROL"),
+)
+"""What mpirun, mpiexec and srun set in the processes that they start: rank, size, and the beginning of the name of the variable by which
+a process finds its launcher. Without that the others are left over from something else."""
+
+SIZES = tuple(dict.fromkeys(size for _, size, _ in LAUNCHERS))
+
+
+def _number(name: str) -> int | None:
+    text = os.environ.get(name, "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _launched() -> int | None:
+    """This process's rank, where a launcher has started it."""
+    for rank, _, channel in LAUNCHERS:
+        if _number(rank) is not None and any(name.startswith(channel) for name in os.environ):
+            return _number(rank)
+    return None
+
+
+def launched() -> bool:
+    """Whether a launcher has started this process."""
+    return _launched() is not None
 
 
 def launched_rank() -> int:
-    return next((int(os.environ[name]) for name in LAUNCHER_RANKS if os.environ.get(name, "").isdigit()), 0)
+    """Among the processes that a launcher has started; 0 where none has."""
+    return _launched() or 0
 
 
-def launched_size() -> int | None:
-    return next((int(os.environ[name]) for name in LAUNCHER_SIZES if os.environ.get(name, "").isdigit()), None)
+def launched_size() -> tuple[str, int] | None:
+    """Of how many processes the environment tells, and the variable that does; None: of none, or of one."""
+    found = [(name, _number(name)) for name in SIZES]
+    return next(((name, size) for name, size in found if size is not None and size != 1), None)
 
 
 def say(text: str) -> None:
     """Tell the user on stderr."""
     print(f"healmpi: {text}", file=sys.stderr, flush=True)
+
+
+def note(text: str) -> None:
+    """Tell the user on stderr, once for all ranks, what is no error."""
+    if launched_rank() == 0:
+        say(f"note: {text}")
 
 
 def complain(error: Exception) -> int:
@@ -42,10 +84,11 @@ def complain(error: Exception) -> int:
     return USAGE
 
 
-def in_world(world: str, hint: str, work: Callable[[Any], int]) -> int:
+def in_world(world: str, hint: Callable[[], str], work: Callable[[Any], int]) -> int:
     """Do the work in this process or as one rank of many; return its exit code.
 
-    world: --world. hint: what is left of the work after a signal. work: called with the module worlds.mpi, or None.
+    world: --world. hint: says what is left of the work when a signal ends it; empty: nothing. work: called with the module worlds.mpi,
+    or None.
     """
     mpi = _mpi(world)
     _quit_on_signals(hint if launched_rank() == 0 else None)
@@ -68,15 +111,27 @@ def in_world(world: str, hint: str, work: Callable[[Any], int]) -> int:
     return code
 
 
+def started() -> None:
+    """All ranks have been heard of: from here on each wait has a deadline of its own."""
+    faulthandler.cancel_dump_traceback_later()
+
+
 def _mpi(world: str) -> Any:
     """The module worlds.mpi when this process is to be a rank, else None."""
-    launched = any(name in os.environ for name in LAUNCHER_RANKS)
-    if world == "local" or (world == "auto" and not launched):
-        size = launched_size()
-        if size not in (None, 1):
-            allowed = f"a launcher has started {size} processes, which would not know of each other: use the mpirun of the MPI library"
-            raise UsageError("--world", world, allowed + " that mpi4py finds, or srun with its PMI (srun --mpi=list)")
+    if world == "local":
         return None
+    if world == "auto" and _launched() is None:
+        told = launched_size()
+        if told is not None:
+            name, size = told
+            allowed = (
+                f"{name}={size} says that a launcher has started {size} processes, which would not know of each other: use the mpirun of "
+                "the MPI library that mpi4py finds, or srun with its PMI (srun --mpi=list); where the variable is left over, --world local"
+            )
+            raise UsageError("--world", world, allowed)
+        return None
+    # Not in Python: while MPI starts, no other line of Python runs.
+    faulthandler.dump_traceback_later(START_S, exit=True)
     try:
         from healmpi.worlds import mpi
     except (ImportError, RuntimeError) as error:
@@ -88,18 +143,26 @@ def _mpi(world: str) -> Any:
 def check_launch(ranks: Any) -> None:
     """N processes that each believe to be alone come from a launcher of another MPI."""
     told = launched_size()
-    if ranks.mpi is not None and ranks.size == 1 and told not in (None, 1):
-        allowed = f"the launcher started {told} processes, this MPI library sees 1: use the mpirun that belongs to the library"
+    if ranks.mpi is not None and ranks.size == 1 and told is not None:
+        allowed = (
+            f"the launcher started {told[1]} processes ({told[0]}), this MPI library sees 1: use the mpirun that belongs to the library"
+        )
         raise UsageError("mpirun", ranks.mpi.library(), allowed)
 
 
-def _quit_on_signals(hint: str | None) -> None:
-    """End quietly on SIGINT and SIGTERM. hint: on the rank that says what is left of the work."""
+def _quit_on_signals(hint: Callable[[], str] | None) -> None:
+    """End quietly on SIGHUP, SIGINT and SIGTERM. hint: on the rank that says what is left of the work."""
 
     def end(signum: int, frame: Any) -> None:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         if hint is not None:
-            os.write(2, f"\nhealmpi: ended by signal {signum}; {hint}\n".encode())
+            with contextlib.suppress(Exception):
+                left = hint()
+                os.write(2, f"\nhealmpi: ended by {signal.Signals(signum).name}{'; ' if left else ''}{left}\n".encode(errors="replace"))
         os._exit(128 + signum)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    for number in SIGNALS:
+        # Who started this process may have had it ignore one, as nohup does.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, end)

@@ -23,6 +23,7 @@ from healmpi.hosting.closing import Watch
 from healmpi.hosting.guard import RunFailed
 from healmpi.hosting.host import Host
 from healmpi.hosting.stopping import Limits
+from healmpi.launch.launcher import note
 from healmpi.launch.preparing import Prepared, prepare
 from healmpi.launch.ranks import Ranks, Refused
 from healmpi.launch.saving import StateSaver
@@ -81,12 +82,24 @@ def execute(
         if ended:
             started(config.run.cycles + config.run.warmup_cycles)
             return _merge(ranks, out, place.replaces)
+        _tell_capabilities(ranks, index)
         saved = ranks.refuse_together(lambda: checkpoint.read_state(out, index, ranks.rank)) if index else None
         run_id = index.run_id if index else ranks.allgather(secrets.token_hex(8))[0]
         started(index.step if index else 0)
         _run(prepared, ranks, out, run_id, watch, options, saved)
         # All parts are complete from here on.
         return _merge(ranks, out, place.replaces)
+
+
+def _tell_capabilities(ranks: Ranks, index: checkpoint.Index | None) -> None:
+    """A note where processors differ in the instructions that torch takes: then last bits may, too. On all ranks together."""
+    found = ranks.allgather(provenance.capability())
+    here = " ".join(sorted(set(found)))
+    if ranks.rank == 0 and len(set(found)) > 1:
+        note(f"ranks have different CPU capabilities ({here}): last bits depend on which rank hosts a node (ATEN_CPU_CAPABILITY)")
+    if ranks.rank == 0 and index is not None and index.capability and index.capability != here:
+        before = f"the run began with CPU capability {index.capability} and goes on with {here}"
+        note(f"{before}: last bits may differ from those of a run in one go")
 
 
 def _merge(ranks: Ranks, out: Path, force: bool) -> Path | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import healmpi
-from healmpi.hosting import checkpoint
+from healmpi.hosting import checkpoint, provenance
 from healmpi.hosting.stopping import Limits, Stopper
 from healmpi.launch.preparing import Prepared
 from healmpi.launch.ranks import Ranks
@@ -26,6 +26,7 @@ class StateSaver:
         self._startup_s = self._begun - prepared.begun
         self._wall_s: float = saved["wall_s"] if saved else 0.0
         self._saving_s: float = saved["saving_s"] if saved else 0.0
+        self._capability = " ".join(sorted(set(ranks.allgather(provenance.capability()))))
         self.stopper = Stopper(limits, prepared.config.run.cycles)
 
     def seconds(self) -> dict[str, float]:
@@ -36,7 +37,8 @@ class StateSaver:
         """Write the state of all ranks, then that it counts. Raises RunFailed."""
         started = time.perf_counter()
         ranks, config = self._ranks, self._config
-        index = checkpoint.Index(step, cycle, ranks.size, config.hash(), self._run_id, healmpi.__version__, sources=config.chosen.sources())
+        known = {"sources": config.chosen.sources(), "capability": self._capability}
+        index = checkpoint.Index(step, cycle, ranks.size, config.hash(), self._run_id, healmpi.__version__, **known)
         ranks.fail_together(lambda: self._write(step, cycle, state))
         ranks.fail_together(lambda: checkpoint.commit(self._out, index) if ranks.rank == 0 else None)
         took_s = time.perf_counter() - started

@@ -24,6 +24,7 @@ from __future__ import annotations
 import copy
 import fnmatch
 import itertools
+import os.path
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -128,7 +129,7 @@ class _Axis(NamedTuple):
 
 
 def _read(name: str) -> dict[str, Any]:
-    path = SHIPPED / f"{name}.toml" if name in shipped() else Path(name)
+    path = SHIPPED / f"{name}.toml" if name in shipped() else Path(os.path.expanduser(name))
     allowed = f"a file ({{}}), or one of the suites that are shipped: {', '.join(shipped())}"
     return read_toml("SUITE", path, missing=allowed)
 

@@ -27,6 +27,7 @@ os.environ.setdefault("MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT", "1")
 
 from mpi4py import MPI  # noqa: E402
 
+from healmpi import cores  # noqa: E402
 from healmpi.algorithms.averaging import Average  # noqa: E402
 from healmpi.messages import Message  # noqa: E402
 from healmpi.node import NEVER, Action, EnterGroup  # noqa: E402
@@ -49,6 +50,9 @@ NAP_S, LONGEST_NAP_S = 20e-6, 1e-3
 
 LONGEST_WAIT_S = 3600.0
 """Longest wait outside of the run's steps: for a rank that loads data, or for rank 0 that merges."""
+
+START_S = 600.0
+"""Longest wait for the first word of all ranks."""
 
 
 SENDS_IN_PLACE = MPI.Get_library_version().startswith("Open MPI")
@@ -268,14 +272,14 @@ class _Patience:
 
 def _cores_are_shared() -> bool:
     """Whether this machine has more ranks than cores they may run on."""
-    ranks, cores = crowd()
-    return ranks > cores
+    ranks, there = crowd()
+    return ranks > there
 
 
 def crowd() -> tuple[int, int]:
     """Ranks on this machine, and cores they may run on. On all ranks together."""
     local = MPI.COMM_WORLD.Split_type(MPI.COMM_TYPE_SHARED)
-    masks = local.allgather(sorted(os.sched_getaffinity(0)))
+    masks = local.allgather(sorted(cores.GIVEN))
     ranks = local.Get_size()
     local.Free()
     return ranks, len({core for mask in masks for core in mask})
@@ -296,9 +300,19 @@ def place() -> tuple[int, int]:
     return MPI.COMM_WORLD.Get_rank(), MPI.COMM_WORLD.Get_size()
 
 
+_heard = False
+
+
 def allgather(value: Any) -> list[Any]:
     """All ranks' values on every rank, outside of any world. Raises StepTimeout."""
-    _allreduce(MPI.COMM_WORLD, _Patience(True, LONGEST_WAIT_S, MPI.COMM_WORLD.Get_rank()))
+    global _heard
+    limit_s = LONGEST_WAIT_S if _heard else START_S
+    try:
+        _allreduce(MPI.COMM_WORLD, _Patience(True, limit_s, MPI.COMM_WORLD.Get_rank()))
+    except StepTimeout:
+        rank = MPI.COMM_WORLD.Get_rank()
+        raise StepTimeout(f"rank {rank} has waited {limit_s:g} s for a word of the other ranks: one has not come this far") from None
+    _heard = True
     return MPI.COMM_WORLD.allgather(value)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from healmpi import cores
 from healmpi.learning.data import Dataset
 from healmpi.learning.learners.kind import LearnerKind
 from healmpi.learning.models.kind import Model
@@ -54,7 +54,7 @@ class Serial(LearnerKind):
 
     def threads(self) -> int:
         """As configured, or the cores that this process may run on."""
-        return self.settings.threads or len(os.sched_getaffinity(0))
+        return self.settings.threads or len(cores.GIVEN)
 
     def trained_samples(self, samples: int, nodes: int) -> int:
         settings = self.settings
