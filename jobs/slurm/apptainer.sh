@@ -16,8 +16,9 @@
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
 . jobs/slurm/functions.sh
+ranks=$(tasks 4)
 
 wrap=(apptainer exec --bind "$host_mpi,$PWD" --pwd "$PWD"
     --env "MPI4PY_LIBMPI=$host_libmpi,LD_LIBRARY_PATH=$host_mpi/lib:${LD_LIBRARY_PATH:-}" "$image")
 python=/opt/healmpi/bin/python
-experiment "${OUT:-out/$job.h5}" "${SLURM_NTASKS:-4}" "${CONFIG:-jobs/main.toml}" "$@"
+experiment "${OUT:-out/$job.h5}" "$ranks" "${CONFIG:-jobs/main.toml}" "$@"

@@ -18,6 +18,7 @@
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
 . jobs/slurm/functions.sh
+ranks=$(tasks 1)
 
 suite="${SUITE:-S}"
 dir="${DIR:-out/suite-$(basename "$suite" .toml)}"
@@ -36,5 +37,5 @@ fi
 name="${names[$task]}"
 echo "task $task: $name"
 mkdir -p "$dir"
-stoppable "$dir/$name.h5.stop" launch "$SLURM_NTASKS" "$python" -m mpi4py -m healmpi suite "$suite" -o "$dir" --only "$name" \
+stoppable "$dir/$name.h5.stop" launch "$ranks" "$python" -m mpi4py -m healmpi suite "$suite" -o "$dir" --only "$name" \
     --checkpoint-every "$every" --set learner.threads="$cpus"

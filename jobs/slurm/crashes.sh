@@ -17,6 +17,7 @@
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
 . jobs/slurm/functions.sh
+ranks=$(tasks 8)
 
 dir="${DIR:-out/$job}"
 common=(--set run.nodes=100 --set run.cycles=200 --set faults.crash_cycle=50 --set data.dataset=spambase
@@ -26,7 +27,7 @@ table=""
 for fraction in ${FRACTIONS:-0 0.1 0.2 0.3 0.4 0.5}; do
     for seed in ${SEEDS:-1 2 3}; do
         out="$dir/crash-$fraction-s$seed.h5"
-        step "$out" "${SLURM_NTASKS:-8}" "${common[@]}" --set faults.crash_fraction="$fraction" --set run.seed="$seed" "$@"
+        step "$out" "$ranks" "${common[@]}" --set faults.crash_fraction="$fraction" --set run.seed="$seed" "$@"
         table+="$fraction $seed $(figures "$out" accuracy_mean accuracy_std live_nodes)"$'\n'
     done
 done

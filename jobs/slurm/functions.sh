@@ -18,9 +18,34 @@ this_job="${this_job:-${SLURM_JOB_ID:-}}"
 tell_end_time() {
     local end
     [ -n "$this_job" ] || return 0
-    end=$(squeue --noheader --jobs "$this_job" --format %e) || return 0
-    end=$(date --date "$end" +%s 2> /dev/null) || return 0  # no limit, no date
+    # squeue takes its format and filters from the environment, too: SQUEUE_PARTITION would hide the job, SLURM_TIME_FORMAT gives words.
+    end=$(plain_slurm squeue --noheader --states=all --jobs "$this_job" --format %e) || return 0
+    # No answer is no end: date takes an empty text for today's midnight.
+    [[ "$end" =~ ^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}$ ]] || return 0
+    end=$(date --date "$end" +%s 2> /dev/null) || return 0
     export SLURM_JOB_END_TIME="$end"
+}
+
+# A command of Slurm without what the user's environment says of its output.
+plain_slurm() {
+    local name
+    (
+        for name in $(compgen -e); do
+            case "$name" in SQUEUE_* | SLURM_TIME_FORMAT | SLURM_CLUSTERS) unset "$name" ;; esac
+        done
+        export SLURM_TIME_FORMAT=standard
+        "$@"
+    )
+}
+
+# How many ranks the job has. Of --ntasks-per-node alone SLURM_NTASKS is not set everywhere.
+tasks() {
+    local each="${SLURM_NTASKS_PER_NODE:-}"
+    if [ -n "${SLURM_NTASKS:-}" ]; then echo "$SLURM_NTASKS"
+    elif [ -z "${SLURM_JOB_ID:-}" ]; then echo "$1"
+    elif [[ "$each" =~ ^[0-9]+$ ]] && [[ "${SLURM_JOB_NUM_NODES:-}" =~ ^[0-9]+$ ]]; then echo $((each * SLURM_JOB_NUM_NODES))
+    else echo "this job does not say how many tasks it has: give sbatch --ntasks=N" >&2; return 2
+    fi
 }
 tell_end_time
 

@@ -24,5 +24,5 @@ cd "${SLURM_SUBMIT_DIR:-.}"
 device=(--set learner.device="${DEVICE:-cuda}")
 [ "${DEVICE:-cuda}" != cpu ] || device=()
 wrap=(bash jobs/slurm/one-gpu.sh)
-ranks="${SLURM_NTASKS:-1}"
+ranks=$(tasks 1)
 experiment "${OUT:-out/$job.h5}" "$ranks" "${CONFIG:-jobs/main.toml}" --set run.nodes="${NODES:-$((ranks > 8 ? ranks : 8))}" "${device[@]}" "$@"

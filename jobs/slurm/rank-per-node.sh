@@ -18,5 +18,5 @@ set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
 . jobs/slurm/functions.sh
 
-ranks="${SLURM_NTASKS:-8}"
+ranks=$(tasks 8)
 experiment "${OUT:-out/$job.h5}" "$ranks" "${CONFIG:-jobs/main.toml}" --set run.nodes="$ranks" "$@"

@@ -17,6 +17,7 @@
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
 . jobs/slurm/functions.sh
+ranks=$(tasks 8)
 
 spambase=(--set data.dataset=spambase --set learner.optimizer=sgd --set learner.learning_rate=0.1 --set learner.weight_decay=0)
-experiment "${OUT:-out/$job.h5}" "${SLURM_NTASKS:-8}" --set run.nodes="${NODES:-100}" --set run.cycles=1000 "${spambase[@]}" "$@"
+experiment "${OUT:-out/$job.h5}" "$ranks" --set run.nodes="${NODES:-100}" --set run.cycles=1000 "${spambase[@]}" "$@"

@@ -21,7 +21,7 @@ cd "${SLURM_SUBMIT_DIR:-.}"
 
 mode="${1:-strong}"; [ $# = 0 ] || shift
 case "$mode" in strong | weak) ;; *) echo "scaling.sh strong|weak [--set ...]" >&2; exit 2 ;; esac
-most="${SLURM_NTASKS:-2}"
+most=$(tasks 2)
 dir="${DIR:-out/$job}"
 # Evaluation and audit are no part of what is to be scaled.
 lean=(--set evaluation.every=0 --set results.audit=off --set run.cycles=20 --set data.dataset=mnist10k)

@@ -16,5 +16,6 @@
 set -euo pipefail
 cd "${SLURM_SUBMIT_DIR:-.}"
 . jobs/slurm/functions.sh
+ranks=$(tasks 8)
 
-experiment "${OUT:-out/$job.h5}" "${SLURM_NTASKS:-8}" "${CONFIG:-jobs/main.toml}" "$@"
+experiment "${OUT:-out/$job.h5}" "$ranks" "${CONFIG:-jobs/main.toml}" "$@"
