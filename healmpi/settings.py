@@ -28,7 +28,7 @@ from typing import Any, ClassVar, TypeVar
 SectionType = TypeVar("SectionType", bound="Section")
 
 
-COLUMNS = 100
+COLUMNS = 80
 """Width of what is written for people."""
 
 
@@ -316,7 +316,9 @@ def _option_lines(item: dataclasses.Field, value: Any) -> list[str]:
 def _said_of(section: Section) -> list[str]:
     """The first line of what its class says of itself. Where it says nothing, dataclass puts its signature there."""
     text = (section.__doc__ or "").strip()
-    return [f"# {text.splitlines()[0]}"] if text and not text.startswith(f"{type(section).__name__}(") else []
+    if not text or text.startswith(f"{type(section).__name__}("):
+        return []
+    return [f"# {line}" for line in textwrap.wrap(text.splitlines()[0], COLUMNS - 2)]
 
 
 def toml_value(value: Any) -> str:

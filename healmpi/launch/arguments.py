@@ -13,31 +13,37 @@ from healmpi.launch.launcher import note
 from healmpi.settings import UsageError
 
 EXAMPLES = """examples:
-  healmpi run -o out.h5                          8 nodes in one process, no MPI needed
+  healmpi run -o out.h5                8 nodes in one process, no MPI needed
   mpirun -n 8 python -m mpi4py -m healmpi run -o out.h5
-  mpirun -n 2 python -m mpi4py -m healmpi run --set run.nodes=100 --set data.dataset=spambase -o out.h5
+  mpirun -n 2 python -m mpi4py -m healmpi run --set run.nodes=100 \\
+      --set data.dataset=spambase -o out.h5
   healmpi run experiment.toml --set faults.crash_fraction=0.2 -o out.h5
-  healmpi run --dry-run                          all fields with their meaning, as a TOML file
+  healmpi run --dry-run                all fields with their meaning, as TOML
   healmpi info out.h5
 
 faults from the command line:
-  --set faults.crash_hubs=all --set faults.crash_cycle=10 --set faults.crash_point=in_reduction
-  --set 'faults.plan=[{cycle=5, nodes=[1, 2]}, {kind="churn", cycle=8, last_cycle=12, fraction=0.1}]'
+  --set faults.crash_hubs=all --set faults.crash_cycle=10 \\
+      --set faults.crash_point=in_reduction
+  --set 'faults.plan=[{cycle=5, nodes=[1, 2]},
+      {kind="churn", cycle=8, last_cycle=12, fraction=0.1}]'
 
-exit codes: 0 valid, 1 healmpi or the machine failed, 2 usage, 3 the run has ended and is not valid,
-75 stopped with its state saved: the same command with --resume goes on
+exit codes: 0 valid, 1 healmpi or the machine failed, 2 usage, 3 the run has
+ended and is not valid, 75 stopped with its state saved: the same command with
+--resume goes on
 """
 
 
-SUITE_HELP = """Runs a matrix of experiments in one launch and writes FOLDER/NAME.h5 for each. Those that are done are skipped, so
-the same command goes on with a suite that was stopped. One that fails does not stop the rest.
+SUITE_HELP = """Runs a matrix of experiments in one launch and writes FOLDER/NAME.h5 for each.
+Those that are done are skipped, so the same command goes on with a suite that
+was stopped. One that fails does not stop the rest.
 
   healmpi suite S -o out/S
   mpirun -n 2 python -m mpi4py -m healmpi suite W -o out/W
   healmpi suite A --list
   healmpi suite A --only 'spambase-heal-*' -o out/A
 
-exit codes: 0 all valid, 1 one has failed, 2 usage, 3 one has ended and is not valid, 75 stopped: the same command goes on
+exit codes: 0 all valid, 1 one has failed, 2 usage, 3 one has ended and is not
+valid, 75 stopped: the same command goes on
 """
 
 

@@ -18,6 +18,7 @@ from healmpi.config import Config
 from healmpi.hosting.stopping import Limits, Stopped, stop_path
 from healmpi.launch import arguments, command, streams
 from healmpi.launch import suite as suites
+from healmpi.launch.columns import wrapped
 from healmpi.launch.launcher import (
     FAULT,
     INVALID,
@@ -242,7 +243,7 @@ def _conclude_suite(outcomes: Sequence[Outcome], folder: Path) -> int:
 def _info(options: argparse.Namespace) -> int:
     from healmpi.results import info
 
-    return _read(lambda: print(info.describe(options.file)))
+    return _read(lambda: print(wrapped(info.describe(options.file))))
 
 
 def _merge(options: argparse.Namespace) -> int:

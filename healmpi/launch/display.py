@@ -10,6 +10,7 @@ from healmpi import cores
 from healmpi.config import Config
 from healmpi.hosting.closing import Progress
 from healmpi.launch import progress
+from healmpi.launch.columns import wrapped
 from healmpi.launch.launcher import INVALID, VALID
 from healmpi.launch.ranks import Ranks
 from healmpi.results import info
@@ -28,10 +29,11 @@ class RunBar:
         """The run begins, with so many cycles done already."""
         if self._ranks.rank != 0:
             return
-        print(self._opening(), flush=True)
+        print(wrapped(self._opening()), flush=True)
         if self._note:
-            print(self._note, flush=True)
-        print(f"results: {self._out} (until the end {PartsFolder(self._out).path}; after a kill: healmpi merge {self._out})", flush=True)
+            print(wrapped(self._note), flush=True)
+        until = f"results: {self._out} (until the end {PartsFolder(self._out).path}; after a kill: healmpi merge {self._out})"
+        print(wrapped(until), flush=True)
         total = self._config.run.cycles + self._config.run.warmup_cycles
         if done:
             print(f"going on after {done} of {total} cycles", flush=True)
@@ -77,7 +79,7 @@ def _sizes(config: Config) -> str:
 
 def conclude(done: Path) -> int:
     """Print what a finished file says, its verdict last; return the exit code."""
-    print(info.describe(done, figures=False))
+    print(wrapped(info.describe(done, figures=False)))
     return print_verdict(done)
 
 

@@ -38,9 +38,7 @@ class StateSaver:
         started = time.perf_counter()
         ranks, config = self._ranks, self._config
         version, own = healmpi.__version__, config.chosen.sources()
-        index = checkpoint.Index(
-            step, cycle, ranks.size, config.hash(), self._run_id, version, sources=own, capability=self._capability
-        )
+        index = checkpoint.Index(step, cycle, ranks.size, config.hash(), self._run_id, version, sources=own, capability=self._capability)
         ranks.fail_together(lambda: self._write(step, cycle, state))
         ranks.fail_together(lambda: checkpoint.commit(self._out, index) if ranks.rank == 0 else None)
         took_s = time.perf_counter() - started

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from healmpi.launch.columns import WIDTH
 from healmpi.launch.runner import OPEN, Outcome, result_path, state
 from healmpi.launch.suite import Experiment, Suite
 from healmpi.results import info
@@ -46,10 +47,11 @@ def _without_seed(experiment: Experiment) -> str:
     return experiment.name.removesuffix(f"-{seed}") if seed and len(experiment.labels) > 1 else "all" if seed else experiment.name
 
 
-COLUMNS = {
-    "cycles_to_0.85": "to .85", "cycles_to_0.90": "to .90", "cycles_to_0.95": "to .95", "model_messages_per_cycle": "models",
-    "live_nodes": "live", "hubs": "hubs", "wall_s": "seconds",
+COLUMNS = {  # name of the figure: its title, and its width
+    "cycles_to_0.85": ("to .85", 8), "cycles_to_0.90": ("to .90", 8), "cycles_to_0.95": ("to .95", 8),
+    "model_messages_per_cycle": ("models", 8), "live_nodes": ("live", 5), "hubs": ("hubs", 5), "wall_s": ("s", 7),
 }  # fmt: skip
+_HEAD = f"{'runs':>5}{'accuracy':>17}"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -57,17 +59,20 @@ def table(rows: Sequence[Row]) -> str:
 
     to .85: cycles until that mean accuracy. models: sent in a cycle. live, hubs: nodes at the end.
     """
+    titles = "".join(f"{title:>{width}}" for title, width in COLUMNS.values())
     width = max(len(row.name) for row in rows)
-    lines = [f"{'':{width}}  {'runs':>4}  {'accuracy':>15}" + "".join(f"  {title:>8}" for title in COLUMNS.values())]
+    alone = width + len(_HEAD) + len(titles) > WIDTH  # a long name gets a line of its own
+    lines = [f"{'':{4 if alone else width}}{_HEAD}{titles}"]
     for row in rows:
-        cells = [f"{row.name:{width}}  {row.runs:>4}  {_spread(row.figures.get('accuracy_mean', [])):>15}"]
-        for name in COLUMNS:
+        cells = [f"{'':4}" if alone else f"{row.name:{width}}", f"{row.runs:>5}{_spread(row.figures.get('accuracy_mean', [])):>17}"]
+        for name, (_, room) in COLUMNS.items():
             values = row.figures.get(name, [])
             # Of five runs three may have come that far: say so.
-            short = f" ({len(values)})" if 0 < len(values) < row.runs - row.failed and name.startswith("cycles_to") else ""
-            cells.append(f"{f'{statistics.median(values):.4g}{short}' if values else '-':>8}")
-        trouble = [f"{count} {what}" for count, what in ((row.failed, "FAILED"), (row.invalid, "INVALID")) if count]
-        lines.append("  ".join(cells + trouble))
+            short = f"({len(values)})" if 0 < len(values) < row.runs - row.failed and name.startswith("cycles_to") else ""
+            cells.append(f"{f'{statistics.median(values):.4g}{short}' if values else '-':>{room}}")
+        trouble = [f"  {count} {what}" for count, what in ((row.failed, "FAILED"), (row.invalid, "INVALID")) if count]
+        lines += [row.name] if alone else []
+        lines.append("".join(cells + trouble))
     return "\n".join(lines)
 
 
