@@ -151,7 +151,8 @@ class Overlay:
 class Setup(NamedTuple):
     """What a rule is made with. nodes: in the run. settings: the rule's own, resolved. model: float32 [size], to start from.
 
-    rng: random.Random, this node's stream for learning. average: algorithms.averaging.Average, how models are averaged.
+    rng: random.Random, this node's stream for learning. average: algorithms.averaging.Average, how models are averaged. samples: in the
+    node's shard, whoever is in its slot.
     """
 
     node: int
@@ -161,6 +162,7 @@ class Setup(NamedTuple):
     model: np.ndarray
     rng: Any
     average: Any
+    samples: int = 1
 
 
 class Rule:
@@ -192,6 +194,10 @@ class Rule:
     def resolve(cls, settings: Any, topology: Any) -> Any:
         """The settings with every "choose for me" replaced. topology: overlay.topology.Topology. Raises UsageError."""
         return settings
+
+    @classmethod
+    def check_samples(cls, settings: Any, samples: int) -> None:
+        """Raise UsageError: it cannot be used with so many training samples in all."""
 
     @classmethod
     def round_ticks(cls, settings: Any) -> int:

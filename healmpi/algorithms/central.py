@@ -4,7 +4,9 @@ Source: [HEAL] arXiv 2605.27475 and [THESIS] chapter 6; [FL] McMahan et al. 2017
 changes, [GAIA] Hsieh et al. 2017 with several. Who is a hub is the overlay's business. In a cycle a client trains, sends its
 model to `fanout` of its hubs and takes over the average of the global models that come back; a hub does not train: it
 averages what it got until `delta`, agrees with the other hubs on a group (agreement.py), averages in it and answers its clients.
-Ticks after the start of the round:
+
+[FL] weighs models by n_k / n, the share of the samples that they were trained on; [HEAL] counts each once. `weighting` says which: with
+'samples' a model's message carries the size of its sender's shard. Ticks after the start of the round:
 
     client                                    hub
     0           train, MODEL to s hubs        collect
@@ -35,7 +37,10 @@ GLOBAL_MODEL = kind("global_model", carries_model=True)
 
 DEFAULT_ATTEMPTS, MOST_ATTEMPTS = 3, 100
 
-BY_HUBS, BY_MODELS = "hubs", "models"
+BY_HUBS, BY_MODELS, BY_SAMPLES = "hubs", "models", "samples"
+
+HEAVIEST = 2**31 - 1
+"""What averages count among hubs travels as ids do, in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,10 @@ class CentralSettings(Section):
     title: ClassVar[str] = "rule"
     fanout: int = fanout_option()
     weighting: str = option(
-        BY_HUBS, "'hubs': each hub average counts once, as published; 'models': by the models behind it.", choices=(BY_HUBS, BY_MODELS)
+        BY_HUBS,
+        "'hubs': each model and each hub average counts once, as published; 'models': a hub average by the models behind it; 'samples': "
+        "models by the samples of the shards that they were trained on, as FedAvg's n_k / n, and hub averages by all samples behind them.",
+        choices=(BY_HUBS, BY_MODELS, BY_SAMPLES),
     )
     delta_ticks: int = option(1, "delta: ticks a hub waits for models after the overlay step.", low=1, high=10_000)
     group_attempts: int = option(
@@ -83,12 +91,19 @@ class Central(Rule):
         return settings
 
     @classmethod
+    def check_samples(cls, settings: CentralSettings, samples: int) -> None:
+        if settings.weighting == BY_SAMPLES and samples > HEAVIEST:
+            allowed = f"{BY_HUBS!r} or {BY_MODELS!r} with {samples} training samples: weights have 32 bits, at most {HEAVIEST} in all"
+            raise settings.refusal("weighting", allowed)
+
+    @classmethod
     def round_ticks(cls, settings: CentralSettings) -> int:
         return settings.delta_ticks + ATTEMPT_TICKS * settings.group_attempts + 1
 
     def __init__(self, setup: Setup):
         super().__init__(setup)
         self._settings = setup.settings
+        self._counts = setup.samples if setup.settings.weighting == BY_SAMPLES else 1
         self.phase = Phase.IDLE
         self.record = CentralRecord()
         self.agreement = Agreement(setup.node, setup.nodes, setup.settings.group_attempts, setup.overlay)
@@ -99,6 +114,7 @@ class Central(Rule):
         self._asked: frozenset[int] = frozenset()
         self._answers: dict[int, np.ndarray] = {}
         self._models: dict[int, np.ndarray] = {}
+        self._weights: dict[int, int] = {}
 
     # Start of a round.
 
@@ -119,9 +135,10 @@ class Central(Rule):
         hubs = self.overlay.hubs()
         chosen = self.rng.sample(hubs, min(self._settings.fanout, len(hubs)))
         self._asked = frozenset(chosen)
-        self.record = self.record._replace(sent=event.model)
+        self.record = self.record._replace(sent=event.model, counts=self._counts)
         self.phase, self.wake = Phase.AWAITING, self._begun + self.round_ticks(self._settings)
-        return [Message(MODEL, self.node, hub, self._cycle, event.tick, event.model) for hub in sorted(chosen)]
+        number = self._counts if self._settings.weighting == BY_SAMPLES else 0
+        return [Message(MODEL, self.node, hub, self._cycle, event.tick, event.model, number) for hub in sorted(chosen)]
 
     # Deliveries.
 
@@ -134,6 +151,7 @@ class Central(Rule):
             if message.kind == MODEL:
                 if self.phase is Phase.COLLECTING:
                     self._models[message.source] = message.payload
+                    self._weights[message.source] = message.number or 1
             elif message.kind == GLOBAL_MODEL:
                 if self.phase is Phase.AWAITING and message.source in self._asked:
                     self._answers[message.source] = message.payload
@@ -168,10 +186,11 @@ class Central(Rule):
     def _close_collection(self, tick: int) -> list[Action]:
         """Hub: average what came, and turn to the other hubs."""
         contributors = tuple(sorted(self._models))
-        average = self.average([self._models[client] for client in contributors])
-        self.record = self.record._replace(contributors=contributors, average=average)
-        # Nothing without models, else 1 or the number of models behind the average.
-        weight = len(contributors) if self._settings.weighting == BY_MODELS else min(1, len(contributors))
+        weights = [self._weights[client] for client in contributors]
+        average = self.average([self._models[client] for client in contributors], weights)
+        # Nothing without models, else 1, or the number of models or samples behind the average.
+        weight = min(1, len(contributors)) if self._settings.weighting == BY_HUBS else sum(weights)
+        self.record = self.record._replace(contributors=contributors, average=average, weight=weight)
         self.phase = Phase.AGREEING
         return self._agree(tick, self.agreement.begin(tick, self._cycle, average, weight, len(self.model)))
 

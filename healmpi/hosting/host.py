@@ -45,7 +45,9 @@ class Host:
         self._scrutiny = Scrutiny(chosen, config.run.nodes, learner.size if learner else 0, Lockstep()) if own else None
         self._guard = Guard(doors)
         self.population = Population(config, hosted, learner, doors)
-        self._striker = Striker(Plan(config.fault_events(), seed), self.population, doors, self._recorder, self._guard)
+        self._striker = Striker(
+            Plan(config.fault_events(), seed, chosen.topology.spared), self.population, doors, self._recorder, self._guard
+        )
         self.closing = Closing(config, doors, self.population, learner, self._recorder, sink, watch, self._guard)
         self._checkpointing = Checkpointing(doors, self._guard, saver, 1 - config.run.warmup_cycles)
         self._jobs: list[TrainJob] = []

@@ -66,6 +66,7 @@ def _load(begun: float, config: Config, nodes: range) -> tuple[Prepared, int]:
     """And a checksum of the data set."""
     chosen, seed = config.chosen, config.run.seed
     data = inspecting.load(chosen, seed)
+    chosen.rule.check_samples(chosen.rule_settings, len(data.train_y))
     parts = chosen.partition.parts(data.train_y, config.run.nodes, seed)
     counts = partition.label_counts(data.train_y, parts, data.classes)
     # torch takes seconds to import: everything that is cheap to refuse has been refused by now.

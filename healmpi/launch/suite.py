@@ -210,6 +210,9 @@ def _experiment(base: Any, values: Sequence[_Value], labels: dict[str, str], axe
         override(table, text)
     try:
         config = Config.from_table(table)
+        if fixed := config.fixed_nodes:
+            # What the base says of nodes is for the others; with fewer nodes than ranks the first rank runs it alone.
+            config, ranks = config.fitted(fixed), min(ranks, fixed)
         if not config.run.nodes:
             raise UsageError("run.nodes", 0, "a number: in a suite it must not depend on the number of ranks")
         return Experiment(name, labels, config.resolve(ranks))

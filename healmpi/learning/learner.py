@@ -77,6 +77,10 @@ class Learner:
         seed = streams.whole(self._seed, "init", node, incarnation)
         return device.Staging(FlatModel(self._build(seed)).vector, False).take()
 
+    def labels(self, node: int) -> np.ndarray:
+        """Training samples of the node's shard by label: int64 [classes]."""
+        return np.bincount(self._shards[node].y.cpu().numpy(), minlength=self._dataset.classes)
+
     def forget(self, node: int) -> None:
         """Drop the node's optimizer state, if any."""
         self._states.pop(node, None)

@@ -140,7 +140,8 @@ def _fill(made: Sequence[h5py.Dataset], run: Run, columns: Sequence[Column], sou
         for part in run.parts:
             with open_part(part.path) as file:
                 for block, column in zip(blocks, columns, strict=True):
-                    block[:, part.nodes] = file[f"{source}/{column.name}"][start:stop]
+                    if block.size:
+                        block[:, part.nodes] = file[f"{source}/{column.name}"][start:stop]
         reserve(made[0].file, sum(block.nbytes for block in blocks))
         for table, block in zip(made, blocks, strict=True):
             table[start:stop] = block

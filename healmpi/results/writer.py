@@ -136,6 +136,8 @@ class PartWriter:
         if not self._rows:
             return
         blocks = self._cycle_blocks() | self._view_blocks() | self._group_blocks() | self._fault_blocks()
+        # A table of no width has no rows: a run without messages, for example.
+        blocks = {name: block for name, block in blocks.items() if name in self._tables}
         self._reserve(sum(self._growth_bytes(name, len(block)) for name, block in blocks.items()))
         for name, block in blocks.items():
             self._put(name, block)
@@ -224,6 +226,8 @@ class PartWriter:
         for name, one in _GROWING.items():
             # Dimensions that have no width yet are left out: lists of members are laid end to end.
             row = tuple(widths[dim] for dim in one.dims[1:] if dim in widths)
+            if 0 in row:
+                continue
             row_bytes = max(1, int(np.prod(row)) * np.dtype(one.dtype).itemsize)
             rows = max(1, min(LONGEST_CHUNK_ROWS, CHUNK_BYTES // row_bytes))
             self._file.create_dataset(name, (0, *row), one.dtype, maxshape=(None, *row), chunks=(rows, *row))
@@ -232,7 +236,7 @@ class PartWriter:
 
     def _keep_tables_open(self) -> None:
         # Looking a dataset up costs as much as writing it.
-        self._tables = {name: self._file[name] for name in _GROWING}
+        self._tables = {name: self._file[name] for name in _GROWING if name in self._file}
 
     # A block of cycles: what is added to which table.
 

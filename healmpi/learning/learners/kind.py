@@ -59,6 +59,9 @@ class Trainer(Protocol):
     def newcomer(self, node: int, incarnation: int) -> np.ndarray:
         """A random model of that incarnation's own: float32 [size], not writeable."""
 
+    def labels(self, node: int) -> np.ndarray:
+        """Training samples of the node's shard by label: int64 [classes]."""
+
     def forget(self, node: int) -> None:
         """Drop what lasts from cycle to cycle of the node, if anything."""
 

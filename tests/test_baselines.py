@@ -1,0 +1,176 @@
+"""What the published algorithms are held against: FedAvg weighted by samples, and one node with all data."""
+
+import json
+
+import h5py
+import numpy as np
+import pytest
+from compare import assert_same, tables
+from launch import healmpi, healmpi_mpi
+from simulate import execute, simulate
+
+from healmpi.algorithms.central import Central, CentralSettings
+from healmpi.config import Config
+from healmpi.hosting.audit import recompute
+from healmpi.launch import suite as suites
+from healmpi.learning.jobs import TrainJob
+from healmpi.settings import UsageError
+
+SMALL = ("data.dataset=synthetic", "data.samples=300", "data.features=4", "model.name=logistic", "learner.optimizer=sgd")
+SKEWED = (*SMALL, "data.partition=dirichlet", "data.alpha=0.3")
+
+
+def trained(run, cycle: int, node: int, start, **more):
+    """The learner's own training, for a serial recomputation."""
+    return run.learner.train([TrainJob(node, 0, cycle, np.ascontiguousarray(start, np.float32), **more)])[0]
+
+
+def sizes(run) -> np.ndarray:
+    """Samples of each node's shard."""
+    return np.array([run.learner.labels(node).sum() for node in range(run.config.run.nodes)])
+
+
+def weighted(vectors, weights) -> np.ndarray:
+    return np.average(np.array(vectors, np.float64), axis=0, weights=weights)
+
+
+# FedAvg's n_k / n.
+
+
+def test_weighted_by_samples_federated_is_the_published_fedavg():
+    run = simulate(*SKEWED, "run.nodes=6", "run.cycles=3", "run.algorithm=federated", "rule.weighting=samples", "results.audit=on")
+    counts = sizes(run)
+    assert len(set(counts[1:])) > 1, "shards of different sizes"
+    model = run.learner.initial(0)
+    for cycle in (1, 2, 3):
+        model = weighted([trained(run, cycle, node, model).model for node in range(1, 6)], counts[1:])
+    assert np.allclose(run.host.population.models(), [model] * 6, atol=1e-6) and run.complaints == [] and run.host.closing.audited
+
+
+def test_weighted_by_samples_servers_give_one_average_over_all_samples():
+    run = simulate(*SKEWED, "run.nodes=9", "topology.servers=3", "run.cycles=2", "run.algorithm=gaia", "rule.weighting=samples")
+    workers, counts = [node for node in range(9) if node % 3], sizes(run)
+    model = run.learner.initial(0)
+    for cycle in (1, 2):
+        model = weighted([trained(run, cycle, node, model).model for node in workers], counts[workers])
+    assert np.allclose(run.host.population.models(), [model] * 9, atol=1e-6)
+    behind = {server: counts[[server + 1, server + 2]].sum() for server in (0, 3, 6)}
+    assert all(row.weight == behind[row.node] for row in run.groups), "a hub's average counts all samples behind it"
+
+
+def test_by_default_no_sample_counts_and_the_publication_of_heal_is_unweighted():
+    run = simulate(*SKEWED, "run.nodes=6", "run.cycles=1", "run.algorithm=federated")
+    plain = weighted([trained(run, 1, node, run.learner.initial(0)).model for node in range(1, 6)], [1] * 5)
+    assert np.allclose(run.nodes[0].model, plain, atol=1e-6) and CentralSettings().weighting == "hubs"
+
+
+@pytest.mark.parametrize("what, sentence", [("counts", "differs from the serial one"), ("weight", "and said")])
+def test_the_audit_finds_a_weight_that_is_not_what_was_said(what, sentence):
+    run = simulate(*SKEWED, "run.nodes=9", "topology.servers=3", "run.cycles=1", "run.algorithm=gaia", "rule.weighting=samples")
+    records = {node: run.nodes[node].record for node in range(9)}
+    assert recompute(1, records, run.config.chosen.average) == []
+    node = 1 if what == "counts" else 3
+    wrong = records[node]._replace(**{what: getattr(records[node], what) + 5})
+    assert any(sentence in text for text in recompute(1, records | {node: wrong}, run.config.chosen.average))
+
+
+def test_more_samples_than_a_weight_can_say_are_refused_before_the_start():
+    Central.check_samples(CentralSettings(weighting="samples"), 2**31 - 1)
+    Central.check_samples(CentralSettings(weighting="models"), 2**31)
+    with pytest.raises(UsageError, match=r"rule.weighting = 'samples' is not allowed: .* with 2147483648 training samples"):
+        Central.check_samples(CentralSettings(weighting="samples"), 2**31)
+
+
+# The central baseline.
+
+
+def test_the_central_baseline_is_one_node_trained_on_all_samples():
+    run = simulate(*SMALL, "run.algorithm=central", "run.cycles=3", "learner.local_epochs=2")
+    assert run.config.run.nodes == 1 and sizes(run) == [270]
+    model = run.learner.initial(0)
+    for cycle in (1, 2, 3):
+        model = trained(run, cycle, 0, model).model
+    assert model.tobytes() == run.nodes[0].model.tobytes()
+
+
+def test_its_file_is_valid_and_has_no_message(tmp_path):
+    with h5py.File(execute([*SMALL, "run.algorithm=central", "run.cycles=3"], tmp_path / "c.h5")) as file:
+        assert file["summary"].attrs["verdict"] == "VALID" and file.attrs["title"] == "central" and file.attrs["nodes"] == 1
+        assert file["cycles/messages_out"].shape == (3, 1, 0) and np.isfinite(file["cycles/accuracy"][:]).all()
+        assert (file["cycles/staleness"][:] == -1).all(), "nobody's model was taken in"
+
+
+@pytest.mark.parametrize("given", [2, 20])
+def test_another_number_of_nodes_is_refused_for_a_topology_of_a_fixed_number(given):
+    with pytest.raises(UsageError, match=rf"run.nodes = {given} is not allowed: 1, or 0, which means it, with the topology 'single'"):
+        Config.load(None, ["run.algorithm=central", f"run.nodes={given}"]).resolve()
+    with pytest.raises(UsageError, match=r"run.nodes = 1 is not allowed: at least one node a rank; this job has 2 ranks"):
+        Config.load(None, ["run.algorithm=central"]).resolve(2)
+    with pytest.raises(UsageError, match=r"run.nodes = 1 is not allowed: at least 2"):
+        Config.load(None, ["run.algorithm=ring", "run.nodes=1"]).resolve()
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["faults.crash_fraction=1.0", "faults.crash_nodes=[0, 7]", "faults.crash_hubs=all", "faults.crash_best_connected=3",
+     "faults.churn_fraction=1.0", "faults.loss_fraction=0.5"],
+)  # fmt: skip
+def test_no_fault_hits_the_baseline_whatever_the_plan_of_its_rivals(fault):
+    """So that its line can stand in the figure of any scenario: the words of the plan are in its file, and nobody was hit."""
+    run = simulate(*SMALL, "run.algorithm=central", "run.cycles=12", fault)
+    undisturbed = simulate(*SMALL, "run.algorithm=central", "run.cycles=12")
+    assert run.nodes[0].model.tobytes() == undisturbed.nodes[0].model.tobytes()
+    assert run.column("alive").all() and run.faults and all(row.node == -1 for row in run.faults)
+
+
+def test_without_exchange_each_node_of_many_is_trained_on_its_own_shard_alone():
+    run = simulate(*SMALL, "run.nodes=4", "run.cycles=2", "run.algorithm=custom", "topology.name=complete", "rule.name=isolated")
+    for node in range(4):
+        model = trained(run, 2, node, trained(run, 1, node, run.learner.initial(node)).model).model
+        assert model.tobytes() == run.nodes[node].model.tobytes()
+    assert run.column("messages_out").sum() == 0
+
+
+SUITED = ["run.cycles=3", "evaluation.nodes=1", "data.dataset=synthetic", "data.samples=300", "model.name=logistic"]
+
+SUITE = """
+[base.run]
+nodes = 6
+cycles = 3
+[base.evaluation]
+nodes = 4
+[base.data]
+dataset = "synthetic"
+samples = 300
+[base.model]
+name = "logistic"
+[axes]
+algorithm = ["ring", "central"]
+[axes.scenario.crash.faults]
+crash_cycle = 2
+crash_nodes = [3, 5]
+"""
+
+
+def test_in_a_suite_the_base_speaks_of_the_others_nodes(tmp_path):
+    (tmp_path / "suite.toml").write_text(SUITE)
+    ring, central = suites.load(str(tmp_path / "suite.toml"), ranks=2).experiments
+    assert (ring.name, ring.config.run.nodes, ring.config.evaluation.nodes) == ("ring-crash", 6, 4)
+    assert (central.name, central.config.run.nodes, central.config.evaluation.nodes) == ("central-crash", 1, 1)
+    with pytest.raises(UsageError, match=r"ring-crash: run.nodes = 6 is not allowed: at least one node a rank"):
+        suites.load(str(tmp_path / "suite.toml"), ranks=8)
+
+
+@pytest.mark.mpi
+def test_in_a_suite_on_more_ranks_than_nodes_the_first_rank_runs_it_with_the_same_bits(tmp_path):
+    (tmp_path / "suite.toml").write_text(SUITE)
+    command = ["suite", tmp_path / "suite.toml", "-o", tmp_path / "out"]
+    done = healmpi_mpi("openmpi", 2, *command, cwd=tmp_path)
+    assert done.code == 0 and "2 experiments: 2 valid" in done.out, done.out + done.err
+    again = healmpi(*command, cwd=tmp_path)
+    assert "2 experiments, 2 of them done already" in again.out, "on another number of ranks it is the same experiment"
+    given = [*SUITED, "run.algorithm=central", "faults.crash_cycle=2", "faults.crash_nodes=[3, 5]"]
+    alone = execute(given, tmp_path / "alone.h5")
+    assert_same(tables(alone), tables(tmp_path / "out" / "central-crash.h5"), "alone")
+    with h5py.File(tmp_path / "out" / "central-crash.h5") as file:
+        assert file.attrs["ranks"] == 1 and json.loads(file["config"].attrs["json"])["faults"]["crash_nodes"] == [3, 5]
