@@ -1,10 +1,11 @@
-"""What the published algorithms are held against: FedAvg weighted by samples, and one node with all data."""
+"""What skew is answered with: FedAvg weighted by samples, and accuracy by class and shard; one node with all data as the line above."""
 
 import json
 
 import h5py
 import numpy as np
 import pytest
+import torch
 from compare import assert_same, tables
 from launch import healmpi, healmpi_mpi
 from simulate import execute, simulate
@@ -12,6 +13,8 @@ from simulate import execute, simulate
 from healmpi.algorithms.central import Central, CentralSettings
 from healmpi.config import Config
 from healmpi.hosting.audit import recompute
+from healmpi.hosting.closing import own_accuracy
+from healmpi.launch import inspecting
 from healmpi.launch import suite as suites
 from healmpi.learning.jobs import TrainJob
 from healmpi.settings import UsageError
@@ -174,3 +177,62 @@ def test_in_a_suite_on_more_ranks_than_nodes_the_first_rank_runs_it_with_the_sam
     assert_same(tables(alone), tables(tmp_path / "out" / "central-crash.h5"), "alone")
     with h5py.File(tmp_path / "out" / "central-crash.h5") as file:
         assert file.attrs["ranks"] == 1 and json.loads(file["config"].attrs["json"])["faults"]["crash_nodes"] == [3, 5]
+
+
+# Accuracy by class, and on data like the node's own.
+
+DIGITS = ("data.dataset=mnist10k", "data.partition=shards", "model.name=mlp", "learner.local_steps=3", "run.nodes=5", "run.cycles=3")
+
+
+def hits_of(run, model) -> np.ndarray:
+    """Test samples of each class that a model gets right, sample by sample."""
+    data = inspecting.load(run.config.chosen, run.config.run.seed)
+    torch.nn.utils.vector_to_parameters(
+        torch.from_numpy(model.copy()), (module := run.config.chosen.model.build(data.input_shape, 10)).parameters()
+    )
+    with torch.no_grad():
+        found = module(torch.from_numpy(data.scaled(data.test_x))).argmax(1).numpy()
+    return np.array([(found[data.test_y == label] == label).sum() for label in range(10)])
+
+
+def test_hits_per_class_are_those_of_each_test_sample():
+    run = simulate(*DIGITS, "run.algorithm=ring", "learner.local_steps=40", "run.cycles=1")
+    model = run.nodes[2].model
+    (judged,) = run.learner.judge([model])
+    assert judged.hits.dtype == np.int64 and judged.hits.tolist() == hits_of(run, model).tolist() and judged.hits.any()
+    assert judged.accuracy == judged.hits.sum() / run.learner.tested.sum() == run.learner.evaluate([model])[0][0]
+
+
+def test_a_models_accuracy_on_its_own_shard_is_weighted_by_the_labels_that_it_holds():
+    hits, tested = np.array([8, 1, 0]), np.array([10, 10, 0])
+    assert own_accuracy(hits, tested, np.array([5, 0, 0])) == 0.8, "one label alone"
+    assert own_accuracy(hits, tested, np.array([3, 1, 0])) == pytest.approx(0.75 * 0.8 + 0.25 * 0.1)
+    assert own_accuracy(hits, tested, np.array([3, 1, 96])) == pytest.approx(0.75 * 0.8 + 0.25 * 0.1), "a label nobody is asked for"
+    assert np.isnan(own_accuracy(hits, tested, np.array([0, 0, 4]))), "nothing to ask for"
+    assert own_accuracy(hits, tested, tested) == pytest.approx(9 / 20), "shares as in the test set: the accuracy itself"
+
+
+def test_both_tables_come_from_the_numbers_of_the_file_alone(tmp_path):
+    """Under skew: nodes do better on data like their own than on all; what the file holds is enough to say so."""
+    given = [
+        *DIGITS,
+        "run.algorithm=custom",
+        "topology.name=complete",
+        "rule.name=isolated",
+        "learner.local_steps=30",
+        "evaluation.every=2",
+    ]
+    with h5py.File(execute(given, tmp_path / "a.h5")) as file:
+        own, accuracy = file["cycles/own_accuracy"][:], file["cycles/accuracy"][:]
+        by_class, tested = file["cycles/class_accuracy"][:], file["partition/test_counts"][:]
+        assert np.isnan(own[0]).all() and np.isnan(by_class[0]).all(), "cycle 1 is not evaluated"
+        assert (own[1:] > accuracy[1:] + 0.2).all(), "shards of two labels"
+        print("accuracy", accuracy[-1], "on the own labels", own[-1], "by class", by_class[-1])
+        mean = (by_class[-1] * tested).sum() / tested.sum()
+        assert mean == pytest.approx(accuracy[-1].mean(), abs=1e-6), "the mean over classes, as frequent as they are, is the accuracy"
+
+
+def test_where_nothing_is_learnt_there_is_no_class(tmp_path):
+    with h5py.File(execute(["run.algorithm=elevator", "run.cycles=2"], tmp_path / "a.h5")) as file:
+        assert file["cycles/class_accuracy"].shape == (2, 0) and file["partition/test_counts"].shape == (0,)
+        assert np.isnan(file["cycles/own_accuracy"][:]).all()

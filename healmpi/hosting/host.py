@@ -38,7 +38,7 @@ class Host:
     ):
         self._config, self._learner = config, learner
         chosen, seed = config.chosen, config.run.seed
-        self._recorder = Recorder(hosted, chosen.kinds, chosen.topology.view_size, learner.size if learner else 0)
+        self._recorder = Recorder(hosted, chosen.kinds, chosen.topology.view_size, *_sizes(learner))
         doors = Doors(world, config.run.nodes, seed, self._recorder.traffic, self._recorder.fault)
         self._world: MortalWorld = doors
         own = chosen.choices["topology"].own or chosen.choices["rule"].own
@@ -169,3 +169,8 @@ class Host:
         for done in self._learner.train(jobs):
             self._recorder.training(done.node, done.loss, done.seconds)
             self._handle(self.population.nodes[done.node], tick, Trained(tick, done.model))
+
+
+def _sizes(learner: Trainer | None) -> tuple[int, int]:
+    """Floats in a model, and classes; 0 where nothing is learnt."""
+    return (learner.size, len(learner.tested)) if learner else (0, 0)

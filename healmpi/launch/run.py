@@ -165,6 +165,7 @@ def _needed_bytes(prepared: Prepared, ranks: Ranks) -> int:
         static=chosen.topology.static,
         views_every=config.results.views_every,
         save_models=config.results.save_models,
+        classes=len(prepared.learner.tested) if prepared.learner else 0,
     )
 
 
@@ -224,9 +225,9 @@ def _facts(config: Config, ranks: Ranks) -> dict[str, str | int | float]:
 def _partition(prepared: Prepared) -> Partition | None:
     """Who holds which samples, of the nodes that live here."""
     nodes = prepared.nodes
-    if prepared.label_counts is None:
+    if prepared.label_counts is None or prepared.learner is None:
         return None
-    return [prepared.parts[node] for node in nodes], prepared.label_counts[nodes.start : nodes.stop]
+    return [prepared.parts[node] for node in nodes], prepared.label_counts[nodes.start : nodes.stop], prepared.learner.tested
 
 
 def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, facts: dict[str, Any]) -> None:

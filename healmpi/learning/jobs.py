@@ -19,6 +19,14 @@ class TrainJob(NamedTuple):
     model: np.ndarray
 
 
+class Judgement(NamedTuple):
+    """How a model does on the test set. accuracy: share. loss: mean, nat. hits: int64 [classes], samples of each that it gets right."""
+
+    accuracy: float
+    loss: float
+    hits: np.ndarray
+
+
 class TrainResult(NamedTuple):
     """What came of a job.
 

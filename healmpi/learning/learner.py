@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from healmpi import streams
 from healmpi.learning import device
 from healmpi.learning.data import Dataset
-from healmpi.learning.jobs import TrainJob, TrainResult
+from healmpi.learning.jobs import Judgement, TrainJob, TrainResult
 from healmpi.learning.learners.serial import Serial
 from healmpi.learning.models.flat import FlatModel
 from healmpi.learning.models.kind import Model
@@ -44,7 +44,8 @@ class _Shard(NamedTuple):
 class Learner:
     """Training and evaluation on one rank.
 
-    size: length of a model vector. flat: the network that serves all nodes. staging: the way of their models into it.
+    size: length of a model vector. tested: int64 [classes], samples of the test set by label. flat: the network that serves all
+    nodes. staging: the way of their models into it.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Learner:
         self._step = _bare_step(self._optimizer)
         self._states: dict[int, tuple[int, dict[str, Any]]] = {}
         self.size = self.flat.size
+        self.tested = np.bincount(dataset.test_y, minlength=dataset.classes)
 
     def initial(self, node: int) -> np.ndarray:
         """The model that `node` starts with: float32 [size], not writeable; the same for all when model.initial is 'common'."""
@@ -109,9 +111,13 @@ class Learner:
         return [self._train_one(job) for job in jobs]
 
     def evaluate(self, vectors: Sequence[np.ndarray]) -> list[tuple[float, float]]:
-        """Accuracy and mean loss of each model on the whole test set. vectors: float32 [size] each; equal ones cost once."""
+        """Accuracy and mean loss of each model on the whole test set. vectors: float32 [size] each."""
+        return [(one.accuracy, one.loss) for one in self.judge(vectors)]
+
+    def judge(self, vectors: Sequence[np.ndarray]) -> list[Judgement]:
+        """Each model on the whole test set. vectors: float32 [size] each; equal ones cost once."""
         distinct, places = _distinct(list(vectors))
-        correct, loss = np.zeros(len(distinct), np.int64), np.zeros(len(distinct))
+        correct, loss = np.zeros((len(distinct), len(self.tested)), np.int64), np.zeros(len(distinct))
         samples = len(self._dataset.test_y)
         self.flat.module.eval()
         with torch.no_grad():
@@ -125,7 +131,7 @@ class Learner:
                     hits, total = self._judge(batch)
                     correct[row] += hits
                     loss[row] += total
-        return [(float(correct[row] / samples), float(loss[row] / samples)) for row in places]
+        return [Judgement(float(correct[row].sum() / samples), float(loss[row] / samples), correct[row]) for row in places]
 
     def _build(self, seed: int) -> torch.nn.Module:
         # Drawn on the CPU, so that models start from the same bits on every device.
@@ -133,10 +139,10 @@ class Learner:
             torch.manual_seed(seed)
             return self._model.build(self._dataset.input_shape, self._dataset.classes)
 
-    def _judge(self, batch: _Shard) -> tuple[int, float]:
+    def _judge(self, batch: _Shard) -> tuple[np.ndarray, float]:
         out = self.flat.module(batch.x)
-        hits = (out.argmax(1) == batch.y).sum()
-        return int(hits), float(cross_entropy(out, batch.y, reduction="sum"))
+        hits = torch.bincount(batch.y[out.argmax(1) == batch.y], minlength=len(self.tested))
+        return hits.cpu().numpy(), float(cross_entropy(out, batch.y, reduction="sum"))
 
     def _train_one(self, job: TrainJob) -> TrainResult:
         start = time.perf_counter()

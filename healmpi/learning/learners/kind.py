@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from healmpi.learning.data import Dataset
-from healmpi.learning.jobs import TrainJob, TrainResult
+from healmpi.learning.jobs import Judgement, TrainJob, TrainResult
 from healmpi.learning.models.kind import Model
 from healmpi.settings import NoSettings, Section
 
@@ -46,12 +46,13 @@ class LearnerKind:
 
 
 class Trainer(Protocol):
-    """Training and evaluation on one rank. size: length of a model vector.
+    """Training and evaluation on one rank. size: length of a model vector. tested: int64 [classes], samples of the test set by label.
 
     Whatever decides over a result's bits must belong to the node, its incarnation and the cycle, never to the rank.
     """
 
     size: int
+    tested: np.ndarray
 
     def initial(self, node: int) -> np.ndarray:
         """The model that `node` starts with: float32 [size], not writeable."""
@@ -74,5 +75,5 @@ class Trainer(Protocol):
     def train(self, jobs: Sequence[TrainJob]) -> list[TrainResult]:
         """Train each job's model on its node's shard; results in the order of the jobs."""
 
-    def evaluate(self, vectors: Sequence[np.ndarray]) -> list[tuple[float, float]]:
-        """Accuracy and mean loss of each model on the whole test set. vectors: float32 [size] each."""
+    def judge(self, vectors: Sequence[np.ndarray]) -> list[Judgement]:
+        """Each model on the whole test set. vectors: float32 [size] each."""
