@@ -308,6 +308,7 @@ class _Resolution:
             raise UsageError(field_name, named, f"{needed}; for this topology set rule.name to one of {fitting}")
         self._check_kinds("rule", choice)
         settings = self._resolved("rule", choice, lambda: rule.resolve(choice.settings, topology))
+        self._asked("rule", choice, "check_learner", lambda: rule.check_learner(settings, self._learner().plain_rate()))
         self._asked("rule", choice, "round_ticks", lambda: rule.round_ticks(settings))
         self._settle("rule", choice, settings)
         return rule, settings

@@ -236,3 +236,123 @@ def test_where_nothing_is_learnt_there_is_no_class(tmp_path):
     with h5py.File(execute(["run.algorithm=elevator", "run.cycles=2"], tmp_path / "a.h5")) as file:
         assert file["cycles/class_accuracy"].shape == (2, 0) and file["partition/test_counts"].shape == (0,)
         assert np.isnan(file["cycles/own_accuracy"][:]).all()
+
+
+# FedProx and SCAFFOLD, against gradients written by hand. A batch holds a whole shard, so that no order of samples matters.
+
+RATE, STEPS = 0.3, 4
+WHOLE = (*SKEWED, "run.nodes=6", "run.cycles=3", f"learner.learning_rate={RATE}", "learner.weight_decay=0", "learner.batch_size=1000")
+WHOLE = (*WHOLE, f"learner.local_steps={STEPS}")
+
+
+def gradient_of(run, node: int):
+    """Of the mean loss of a logistic regression on a node's shard, float64, as a function of the model."""
+    chosen, config = run.config.chosen, run.config.run
+    data = inspecting.load(chosen, config.seed)
+    rows = chosen.partition.parts(data.train_y, config.nodes, config.seed)[node]
+    x, target = data.scaled(data.train_x[rows]).astype(np.float64), np.eye(data.classes)[data.train_y[rows]]
+
+    def gradient(model: np.ndarray) -> np.ndarray:
+        weight, bias = model[: target.shape[1] * x.shape[1]].reshape(-1, x.shape[1]), model[-target.shape[1] :]
+        scores = np.exp(x @ weight.T + bias)
+        error = (scores / scores.sum(axis=1, keepdims=True) - target) / len(x)
+        return np.concatenate([(error.T @ x).ravel(), error.sum(axis=0)])
+
+    return gradient
+
+
+@pytest.mark.parametrize("mu", [0.0, 0.5])
+def test_fedprox_is_pulled_to_the_model_that_the_job_began_with(mu):
+    run = simulate(*WHOLE, "run.algorithm=federated", f"learner.proximal={mu}")
+    model = run.learner.initial(0).astype(np.float64)
+    for _ in range(3):
+        ends = []
+        for node in range(1, 6):
+            gradient, y = gradient_of(run, node), model.copy()
+            for _ in range(STEPS):
+                y = y - RATE * (gradient(y) + mu * (y - model))
+            ends.append(y)
+        model = np.mean(ends, axis=0)
+    assert np.allclose(run.nodes[0].model, model, atol=1e-5)
+
+
+def test_fedprox_goes_with_adam_and_is_no_part_of_the_loss_that_is_told():
+    given = (*SKEWED, "run.algorithm=federated", "run.nodes=4", "run.cycles=2", "learner.optimizer=adam", "learner.local_steps=1")
+    plain, pulled = simulate(*given), simulate(*given, "learner.proximal=2.0")
+    # The first step of a job stands where the job began: there is nothing to pull.
+    assert pulled.column("train_loss").tobytes() == plain.column("train_loss").tobytes()
+    longer = "learner.local_steps=5"
+    assert simulate(*given, longer, "learner.proximal=2.0").nodes[1].model.tobytes() != simulate(*given, longer).nodes[1].model.tobytes()
+
+
+def scaffold(run, clients, weights) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
+    """Algorithm 1 of the publication, all clients taking part: differences sent, a server that keeps x and c. Returns x, c, c_i."""
+    x = run.learner.initial(0).astype(np.float64)
+    c, own = np.zeros_like(x), {node: np.zeros_like(x) for node in clients}
+    for _ in range(run.config.run.cycles):
+        dx, dc = [], []
+        for node in clients:
+            gradient, y = gradient_of(run, node), x.copy()
+            for _ in range(STEPS):
+                y = y - RATE * (gradient(y) - own[node] + c)
+            new = own[node] - c + (x - y) / (STEPS * RATE)
+            dx.append(y - x)
+            dc.append(new - own[node])
+            own[node] = new
+        x, c = x + np.average(dx, axis=0, weights=weights), c + np.average(dc, axis=0, weights=weights)
+    return x, c, own
+
+
+@pytest.mark.parametrize("weighting", ["hubs", "samples"])
+@pytest.mark.parametrize("algorithm, servers", [("federated", (0,)), ("gaia", (0, 3))])
+def test_with_all_clients_scaffold_is_the_published_one(algorithm, servers, weighting):
+    """Servers of equal numbers of clients, so that the mean of their means is the mean of all."""
+    given = (*WHOLE, f"run.algorithm={algorithm}", "topology.servers=2", f"rule.weighting={weighting}", "results.audit=on")
+    run = simulate(*given, "rule.control_variates=true")
+    clients = [node for node in range(6) if node not in servers]
+    x, c, own = scaffold(run, clients, sizes(run)[clients] if weighting == "samples" else None)
+    held = {node: run.nodes[node].rule.variates for node in range(6)}
+    assert np.allclose(run.host.population.models(), [x] * 6, atol=1e-5) and run.complaints == [] and run.host.closing.audited
+    assert all(np.allclose(held[node].common, c, atol=1e-5) for node in range(6))
+    assert all(np.allclose(held[node].own, own[node], atol=1e-4) for node in clients) and np.abs(c).max() > 1e-3
+    plain = simulate(*given)
+    assert not np.allclose(plain.nodes[0].model, x, atol=1e-4), "under skew it is another model than FedAvg's"
+
+
+def test_the_common_control_variate_is_the_mean_of_the_clients_own():
+    """The algorithm's invariant, which its correction of drift rests on; with minibatches of any size."""
+    run = simulate(*SKEWED, "run.nodes=8", "run.cycles=6", "run.algorithm=federated", "rule.control_variates=true")
+    held = [run.nodes[node].rule.variates for node in range(8)]
+    mean = np.mean([one.own for one in held[1:]], axis=0)
+    assert np.allclose(held[0].common, mean, atol=1e-6) and all(one.common.tobytes() == held[0].common.tobytes() for one in held)
+    assert not held[0].own.any(), "a server does not train"
+
+
+def test_a_newcomer_starts_without_drift_and_a_client_without_an_answer_keeps_what_it_heard():
+    run = simulate(
+        *SKEWED, "run.nodes=6", "run.cycles=4", "run.algorithm=federated", "rule.control_variates=true", "results.audit=on",
+        "faults.plan=[{cycle = 3, nodes = [0]}, {kind = 'churn', cycle = 4, nodes = [2]}]",
+    )  # fmt: skip
+    held = {node: run.nodes[node].rule.variates for node in range(6)}
+    assert held[1].common.tobytes() == held[3].common.tobytes() == held[0].common.tobytes(), "the server died in cycle 3"
+    assert not held[2].common.any() and held[2].own.any(), "it has trained once, and heard nobody"
+    assert run.complaints == []
+
+
+def test_models_travel_with_their_control_variates_and_are_counted_so():
+    given = (*SKEWED, "run.nodes=6", "topology.servers=2", "run.cycles=1", "run.algorithm=gaia")
+    plain, run = simulate(*given), simulate(*given, "rule.control_variates=true")
+    size = run.learner.size
+    assert (run.column("messages_out") == plain.column("messages_out")).all()
+    vectors = run.column("messages_out")[..., [kind.carries_model for kind in run.config.chosen.kinds]].sum()
+    assert run.column("bytes_out").sum() - plain.column("bytes_out").sum() == 4 * size * vectors, "each is twice as long"
+
+
+@pytest.mark.parametrize("other", ["learner.optimizer=adam", "learner.momentum=0.9", "learner.proximal=0.1"])
+def test_control_variates_need_plain_steps(other):
+    given = ["learner.optimizer=sgd", "rule.control_variates=true"]
+    Config.load(None, given).resolve()
+    with pytest.raises(
+        UsageError, match=r"rule.control_variates = True is not allowed: false unless learner.optimizer = 'sgd', .*plain steps"
+    ):
+        Config.load(None, [*given, other]).resolve()

@@ -6,7 +6,8 @@ model to `fanout` of its hubs and takes over the average of the global models th
 averages what it got until `delta`, agrees with the other hubs on a group (agreement.py), averages in it and answers its clients.
 
 [FL] weighs models by n_k / n, the share of the samples that they were trained on; [HEAL] counts each once. `weighting` says which: with
-'samples' a model's message carries the size of its sender's shard. Ticks after the start of the round:
+'samples' a model's message carries the size of its sender's shard. `control_variates` makes SCAFFOLD of it (variates.py).
+Ticks after the start of the round:
 
     client                                    hub
     0           train, MODEL to s hubs        collect
@@ -28,6 +29,7 @@ from healmpi.algorithms import agreement
 from healmpi.algorithms.agreement import ATTEMPT_TICKS, Agreement
 from healmpi.algorithms.fanout import check_fanout, fanout_option
 from healmpi.algorithms.records import CentralRecord
+from healmpi.algorithms.variates import ControlVariates
 from healmpi.messages import GROUP_REDUCTION, MODEL, Kind, Message, kind
 from healmpi.node import HUBS, NEVER, Action, GroupAbandoned, GroupAveraged, Rule, Setup, Train, Trained
 from healmpi.settings import Section, option
@@ -62,6 +64,9 @@ class CentralSettings(Section):
         low=0,
         high=MOST_ATTEMPTS,
     )
+    control_variates: bool = option(
+        False, "SCAFFOLD: clients correct their gradients by control variates, which travel with their models. Plain SGD only."
+    )
 
 
 class Phase(Enum):
@@ -91,6 +96,17 @@ class Central(Rule):
         return settings
 
     @classmethod
+    def check_learner(cls, settings: CentralSettings, rate: float | None) -> None:
+        if settings.control_variates and rate is None:
+            needed = "learner.optimizer = 'sgd', learner.momentum = 0 and learner.proximal = 0"
+            why = "a control variate is the mean gradient of a job, which only plain steps tell: (x - y) / (K * learning_rate)"
+            raise settings.refusal("control_variates", f"false unless {needed}: {why}")
+
+    @classmethod
+    def vector_size(cls, settings: CentralSettings, model_size: int) -> int:
+        return 2 * model_size if settings.control_variates else model_size
+
+    @classmethod
     def check_samples(cls, settings: CentralSettings, samples: int) -> None:
         if settings.weighting == BY_SAMPLES and samples > HEAVIEST:
             allowed = f"{BY_HUBS!r} or {BY_MODELS!r} with {samples} training samples: weights have 32 bits, at most {HEAVIEST} in all"
@@ -103,6 +119,8 @@ class Central(Rule):
     def __init__(self, setup: Setup):
         super().__init__(setup)
         self._settings = setup.settings
+        self.variates = ControlVariates(len(setup.model)) if setup.settings.control_variates else None
+        self._rate, self._vector_size = setup.rate, self.vector_size(setup.settings, len(setup.model))
         self._counts = setup.samples if setup.settings.weighting == BY_SAMPLES else 1
         self.phase = Phase.IDLE
         self.record = CentralRecord()
@@ -127,18 +145,19 @@ class Central(Rule):
             self.phase, self.wake = Phase.COLLECTING, tick + self._settings.delta_ticks
             return []
         self.phase, self.wake = Phase.TRAINING, NEVER
-        return [Train(self.model)]
+        return [Train(self.model, self.variates.correction() if self.variates else None)]
 
     def trained(self, event: Trained) -> list[Action]:
-        """Client: the own model is trained; send it."""
-        self.model = event.model
+        """Client: the own model is trained; send it, with the control variate if there are any."""
+        start, self.model = self.model, event.model
+        vector = self.variates.close(start, event.model, event.steps, self._rate) if self.variates else event.model
         hubs = self.overlay.hubs()
         chosen = self.rng.sample(hubs, min(self._settings.fanout, len(hubs)))
         self._asked = frozenset(chosen)
-        self.record = self.record._replace(sent=event.model, counts=self._counts)
+        self.record = self.record._replace(sent=vector, counts=self._counts)
         self.phase, self.wake = Phase.AWAITING, self._begun + self.round_ticks(self._settings)
         number = self._counts if self._settings.weighting == BY_SAMPLES else 0
-        return [Message(MODEL, self.node, hub, self._cycle, event.tick, event.model, number) for hub in sorted(chosen)]
+        return [Message(MODEL, self.node, hub, self._cycle, event.tick, vector, number) for hub in sorted(chosen)]
 
     # Deliveries.
 
@@ -163,14 +182,19 @@ class Central(Rule):
 
     def _take_over(self) -> None:
         """Client: the average of the global models that came; none came: keep the own model."""
-        answered = tuple(sorted(self._answers))
+        answered, vector = tuple(sorted(self._answers)), self.record.sent
         if answered:
-            models = [self._answers[hub] for hub in answered]
-            self.model = self.average(models) if len(models) > 1 else models[0]
-            self.updated_in = self._cycle
-        self.record = self.record._replace(answered=answered, kept=self.model)
+            vectors = [self._answers[hub] for hub in answered]
+            vector = self.average(vectors) if len(vectors) > 1 else vectors[0]
+            self._hold(vector)
+        self.record = self.record._replace(answered=answered, kept=vector)
         self._answers = {}
         self.phase, self.wake = Phase.IDLE, NEVER
+
+    def _hold(self, vector: np.ndarray) -> None:
+        """A global model is the own one from now on."""
+        self.model = self.variates.take(vector) if self.variates else vector
+        self.updated_in = self._cycle
 
     # Deadlines.
 
@@ -192,7 +216,7 @@ class Central(Rule):
         weight = min(1, len(contributors)) if self._settings.weighting == BY_HUBS else sum(weights)
         self.record = self.record._replace(contributors=contributors, average=average, weight=weight)
         self.phase = Phase.AGREEING
-        return self._agree(tick, self.agreement.begin(tick, self._cycle, average, weight, len(self.model)))
+        return self._agree(tick, self.agreement.begin(tick, self._cycle, average, weight, self._vector_size))
 
     # The hubs' average.
 
@@ -218,5 +242,5 @@ class Central(Rule):
         self.record = self.record._replace(result=result)
         if result is None:
             return []
-        self.model, self.updated_in = result, self._cycle
+        self._hold(result)
         return [Message(GLOBAL_MODEL, self.node, client, self._cycle, tick, result) for client in sorted(self._models)]

@@ -58,11 +58,11 @@ class Closing:
         self.complaints: list[str] = []
         self.tail_s = 0.0
         self._labels_of: dict[int, np.ndarray] = {}
-        self.audited = learner is not None and self._wants_audit(learner.size)
+        self.audited = learner is not None and self._wants_audit(config.chosen.vector_size(learner.size))
 
-    def _wants_audit(self, model_size: int) -> bool:
+    def _wants_audit(self, vector_size: int) -> bool:
         wanted = self._config.results.audit
-        small = self._config.run.nodes * model_size * 4 <= AUDIT_BYTES
+        small = self._config.run.nodes * vector_size * 4 <= AUDIT_BYTES
         # A user's own rule need not keep records.
         kept = all(node.record is not None for node in self._population.nodes.values())
         return kept and (wanted == "on" or (wanted == "auto" and small))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from healmpi.catalogue import Chosen
 from healmpi.config import Config
 from healmpi.faults.doors import Doors
 from healmpi.faults.plan import Plan
@@ -38,7 +39,7 @@ class Host:
     ):
         self._config, self._learner = config, learner
         chosen, seed = config.chosen, config.run.seed
-        self._recorder = Recorder(hosted, chosen.kinds, chosen.topology.view_size, *_sizes(learner))
+        self._recorder = Recorder(hosted, chosen.kinds, chosen.topology.view_size, *_sizes(chosen, learner))
         doors = Doors(world, config.run.nodes, seed, self._recorder.traffic, self._recorder.fault)
         self._world: MortalWorld = doors
         own = chosen.choices["topology"].own or chosen.choices["rule"].own
@@ -157,7 +158,7 @@ class Host:
     def _carry_out(self, node: int, action: Action) -> None:
         """What the world has left over."""
         if isinstance(action, Train):
-            self._jobs.append(TrainJob(node, self.population.incarnation[node], self._cycle, action.model))
+            self._jobs.append(TrainJob(node, self.population.incarnation[node], self._cycle, action.model, action.correction))
         else:
             assert isinstance(action, GroupReport)
             self._recorder.group(node, action)
@@ -168,9 +169,9 @@ class Host:
         jobs, self._jobs = self._jobs, []
         for done in self._learner.train(jobs):
             self._recorder.training(done.node, done.loss, done.seconds)
-            self._handle(self.population.nodes[done.node], tick, Trained(tick, done.model))
+            self._handle(self.population.nodes[done.node], tick, Trained(tick, done.model, done.steps))
 
 
-def _sizes(learner: Trainer | None) -> tuple[int, int]:
-    """Floats in a model, and classes; 0 where nothing is learnt."""
-    return (learner.size, len(learner.tested)) if learner else (0, 0)
+def _sizes(chosen: Chosen, learner: Trainer | None) -> tuple[int, int]:
+    """Floats in what is sent as a model, and classes; 0 where nothing is learnt."""
+    return (chosen.vector_size(learner.size), len(learner.tested)) if learner else (0, 0)

@@ -36,7 +36,17 @@ class Population:
         assert self._learner is not None
         rng = streams.picker(seed, "learning", node, incarnation)
         samples = int(self._learner.labels(node).sum())
-        setup = Setup(node, self._config.run.nodes, chosen.rule_settings, overlay, model, rng, chosen.average, samples)
+        setup = Setup(
+            node,
+            self._config.run.nodes,
+            chosen.rule_settings,
+            overlay,
+            model,
+            rng,
+            chosen.average,
+            samples,
+            chosen.learner.plain_rate() or 0.0,
+        )
         return Node(node, overlay, chosen.rule(setup))
 
     def standing(self) -> list[Node]:

@@ -25,7 +25,7 @@ TRAIN, MESSAGING, WAIT, GROUP, HARNESS, EVALUATION = range(len(PHASES))
 class Traffic:
     """Messages and bytes by hosted node and kind, in this cycle. Plain lists: one is added to per message.
 
-    kinds: of this run, in the order of the tables. model_size: floats in a model.
+    kinds: of this run, in the order of the tables. model_size: floats in what is sent as a model.
     """
 
     def __init__(self, hosted: range, kinds: Sequence[Kind], model_size: int):
@@ -87,7 +87,7 @@ class Traffic:
 
 
 class Recorder:
-    """One rank's record of the current cycle. nodes: the hosted ids, a block. kinds: of messages. model_size: floats in a model.
+    """One rank's record of the current cycle. nodes: the hosted ids, a block. kinds: of messages. model_size: floats in one that is sent.
 
     classes: of the data; 0: nothing is learnt.
     """

@@ -41,6 +41,11 @@ class Prepared:
         """Floats in a model; 0 when nothing is learnt."""
         return self.learner.size if self.learner else 0
 
+    @property
+    def vector_size(self) -> int:
+        """Floats in what is sent as a model; 0 when nothing is learnt."""
+        return self.config.chosen.vector_size(self.model_size)
+
 
 def prepare(config: Config, ranks: Ranks) -> Prepared:
     """Load and check everything the run needs, on all ranks together. Raises Refused."""

@@ -98,7 +98,7 @@ def _run(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, watch: Watch,
     config = prepared.config
     writer = ranks.fail_together(lambda: _part_writer(prepared, ranks, out, run_id, saved))
     with _closing(writer):
-        world = ranks.world(config.run.nodes, prepared.model_size, config.chosen.average, config.limits.step_timeout_s)
+        world = ranks.world(config.run.nodes, prepared.vector_size, config.chosen.average, config.limits.step_timeout_s)
         saver = StateSaver(ranks, out, writer, options.limits, prepared, run_id, saved)
         host = _host(prepared, ranks, world, writer, watch, saver)
         if saved is not None:

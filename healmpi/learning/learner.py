@@ -149,13 +149,16 @@ class Learner:
         self.staging.put(job.model)
         self.flat.reset_integers()
         self._swap_in(job)
-        loss, samples = self._descend(job)
+        loss, samples, steps = self._descend(job)
         self._swap_out(job)
         self.flat.check_views()
-        return TrainResult(job.node, self.staging.take(), loss, samples, time.perf_counter() - start)
+        return TrainResult(job.node, self.staging.take(), loss, samples, time.perf_counter() - start, steps)
 
-    def _descend(self, job: TrainJob) -> tuple[float, int]:
-        """All steps of a job. The hot loop: names bound outside, and nothing is read back from torch before its end."""
+    def _descend(self, job: TrainJob) -> tuple[float, int, int]:
+        """Mean loss, samples and number of a job's steps.
+
+        The hot loop: names bound outside, and nothing is read back from torch before its end.
+        """
         rng = streams.generator(self._seed, "batches", job.node, job.incarnation, job.cycle)
         # Not torch.manual_seed, which takes 0.1 ms to look for accelerators.
         seed = int(rng.integers(2**63))
@@ -163,16 +166,37 @@ class Learner:
         if self._device.type == "cuda":
             torch.cuda.manual_seed(seed)
         module, zero, step = self.flat.module, self.flat.gradient.zero_, self._step
+        adjust = self._adjustment(job)
         total, steps, samples = torch.zeros((), device=self._device), 0, 0
         for x, y in _batches(self._shards[job.node], rng, self._settings):
             zero()
             loss = cross_entropy(module(x), y)
             loss.backward()
+            if adjust is not None:
+                adjust()
             step()
             total += loss.detach()
             steps += 1
             samples += len(y)
-        return float(total) / steps, samples
+        return float(total) / steps, samples, steps
+
+    def _adjustment(self, job: TrainJob) -> Callable[[], None] | None:
+        """What is added to the loss's gradient in each step: FedProx's pull to the job's start, the rule's correction. None: nothing."""
+        gradient, now, mu = self.flat.gradient, self.flat.parameters_view, self._settings.proximal
+        terms: list[Callable[[], Any]] = []
+        if mu:
+            start = now.clone()
+            terms.append(lambda: gradient.add_(now - start, alpha=mu))
+        if job.correction is not None:
+            fixed = torch.tensor(job.correction[: len(gradient)], device=self._device)
+            terms.append(lambda: gradient.add_(fixed))
+
+        def adjust() -> None:
+            with torch.no_grad():
+                for term in terms:
+                    term()
+
+        return adjust if terms else None
 
     def _swap_in(self, job: TrainJob) -> None:
         """Give the optimizer the node's own state. A newcomer never inherits its predecessor's."""

@@ -32,6 +32,10 @@ class LearnerKind:
         """Threads that training takes in this process."""
         return 1
 
+    def plain_rate(self) -> float | None:
+        """The step size where a step is -rate * gradient and nothing else; None: steps are of another kind."""
+        return None
+
     def trained_samples(self, samples: int, nodes: int) -> int:
         """About how many samples all nodes together take in a cycle; for estimates of cost. samples: of the training part."""
         return samples
