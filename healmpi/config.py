@@ -288,6 +288,9 @@ class _Resolution:
         """Which topology is meant, before it is known for how many nodes."""
         choice = self._choose("topology", TOPOLOGIES, Topology, self._meant("topology", list(TOPOLOGIES)))
         self._check_kinds("topology", choice)
+        fixed = choice.chosen.fixed_nodes
+        if type(fixed) is not int or fixed < 0:
+            raise UsageError("topology.factory", choice.label, f"its `fixed_nodes` must be a whole number from 0 on, not {fixed!r}")
         return choice
 
     def _topology(self, choice: Choice, nodes: int) -> Topology:

@@ -134,6 +134,30 @@ def test_without_exchange_each_node_of_many_is_trained_on_its_own_shard_alone():
     assert run.column("messages_out").sum() == 0
 
 
+OWN = """
+from healmpi.overlay.static import Graph
+
+
+class Pair(Graph):
+    fixed_nodes = {}
+
+    def links(self, node):
+        return (1 - node,)
+"""
+
+
+def test_a_users_own_topology_can_be_made_for_a_number_of_nodes(tmp_path, monkeypatch):
+    (tmp_path / "pair_of.py").write_text(OWN.format(2))
+    (tmp_path / "pair_bad.py").write_text(OWN.format("'two'"))
+    monkeypatch.syspath_prepend(tmp_path)
+    given = ["topology.factory=pair_of:Pair", "rule.name=epidemic"]
+    assert Config.load(None, given).resolve().run.nodes == 2 and simulate(*SMALL, *given, "run.cycles=2").column("alive").shape == (2, 2)
+    with pytest.raises(UsageError, match=r"run.nodes = 3 is not allowed: 2, or 0, which means it, with the topology 'pair_of:Pair'"):
+        Config.load(None, [*given, "run.nodes=3"]).resolve()
+    with pytest.raises(UsageError, match=r"its `fixed_nodes` must be a whole number from 0 on, not 'two'"):
+        Config.load(None, ["topology.factory=pair_bad:Pair", "rule.name=epidemic"]).resolve()
+
+
 SUITED = ["run.cycles=3", "evaluation.nodes=1", "data.dataset=synthetic", "data.samples=300", "model.name=logistic"]
 
 SUITE = """

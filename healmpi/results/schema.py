@@ -276,6 +276,10 @@ FIGURES = {
     "accuracy_mean": ("1", "mean accuracy over live nodes in the last evaluated cycle"),
     "accuracy_std": ("1", "standard deviation of the same (over the nodes, not of the mean)"),
     "accuracy_min": ("1", "least of the same"),
+    "own_accuracy_mean": (
+        "1",
+        "mean accuracy of the same nodes on data like their own: the test set's classes as frequent as in their shards",
+    ),
     "loss_mean": ("nat", "mean test loss of the same nodes"),
     **{f"cycles_to_{target}": ("cycle", f"first evaluated cycle with a mean accuracy of at least {target}") for target in ACCURACY_TARGETS},
     "live_nodes": ("node", "live nodes in the last cycle"),
