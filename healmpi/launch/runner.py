@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from healmpi.results.folder import PartsFolder
 from healmpi.results.info import identity
 from healmpi.results.schema import ResultsError
 from healmpi.settings import UsageError
+
+SIGN_OF_LIFE_S = 10.0
+"""How often ranks that wait for the first one hear of it: far below the longest wait for others."""
 
 OPEN, DONE, OTHER = "open", "done", "other"
 
@@ -114,16 +118,20 @@ def _run_one(
 def _run_on_first(experiment: Experiment, ranks: Ranks, folder: Path, bar: _Bar, force: bool, limits: Limits) -> str | None:
     """The same of what has fewer nodes than there are ranks: the first rank runs it alone. Raises Stopped, on all ranks.
 
-    The others hear of each of its cycles, so that their deadline is that of a cycle, as in any other run.
+    The others hear every SIGN_OF_LIFE_S that it goes on, so that their deadline is not that of the whole run.
     """
     told: tuple[str | None, str | None] | None = None
     if ranks.rank != 0:
         while (told := ranks.allgather(None)[0]) is None:
             pass
     else:
+        heard = time.monotonic()
 
         def watch(state: Progress) -> None:
-            ranks.allgather(None)
+            nonlocal heard
+            if time.monotonic() - heard > SIGN_OF_LIFE_S:
+                ranks.allgather(None)
+                heard = time.monotonic()
             bar.watch(state)
 
         try:
