@@ -187,6 +187,8 @@ class Central(Rule):
             vectors = [self._answers[hub] for hub in answered]
             vector = self.average(vectors) if len(vectors) > 1 else vectors[0]
             self._hold(vector)
+        elif self.variates:
+            self.variates.miss()
         self.record = self.record._replace(answered=answered, kept=vector)
         self._answers = {}
         self.phase, self.wake = Phase.IDLE, NEVER

@@ -16,21 +16,30 @@ import numpy as np
 
 
 class ControlVariates:
-    """One node's. own: c_i; common: c, as it was heard last: float32 [size], both 0 at first. size: floats in a model."""
+    """One node's. own: c_i; common: c, as the last round's answers had it: float32 [size], both 0 at first. size: floats in a model.
+
+    Who heard nobody has no c and trains plainly: with an old one all that its gradients say would be taken out of them again, and it
+    would walk straight on.
+    """
 
     def __init__(self, size: int):
         self.own = self.common = np.zeros(size, np.float32)
 
-    def correction(self) -> np.ndarray:
-        """What is added to each gradient of the next job: float32 [size]."""
-        return self.common - self.own
+    def correction(self) -> np.ndarray | None:
+        """What is added to each gradient of the next job: float32 [size]; None: nothing."""
+        return None if self.common is self.own else self.common - self.own
 
     def close(self, start: np.ndarray, model: np.ndarray, steps: int, rate: float) -> np.ndarray:
         """A job is done: the new own one. Returns what is sent: float32 [2 * size], the model and that."""
-        self.own = (start - model) / np.float32(steps * rate) - self.correction()
+        mean, correction = (start - model) / np.float32(steps * rate), self.correction()
+        self.own = mean if correction is None else mean - correction
         vector = np.concatenate([model, self.own])
         vector.flags.writeable = False
         return vector
+
+    def miss(self) -> None:
+        """No answer came."""
+        self.common = self.own
 
     def take(self, vector: np.ndarray) -> np.ndarray:
         """The model out of an average of such vectors, float32 [size]; the common control variate is kept."""
