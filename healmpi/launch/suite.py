@@ -15,6 +15,8 @@ A suite file is TOML: `base` holds what all experiments share, `axes` what they 
     algorithm = "gossip"
     scenario = ["crash20"]
 
+An algorithm made for a fixed number of nodes, as the central baseline is, has that number whatever base and axes say.
+
 An experiment is named after its place on each axis: heal-crash20-s1. Seeds vary slowest, so that a suite that is stopped half-way
 holds whole comparisons with fewer seeds, instead of some algorithms with all of them.
 """
