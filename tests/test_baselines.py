@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from compare import assert_same, tables
+from healmpi_analysis.loading import open_source
 from launch import healmpi, healmpi_mpi
 from simulate import execute, simulate
 
@@ -14,8 +15,11 @@ from healmpi.algorithms.central import Central, CentralSettings
 from healmpi.config import Config
 from healmpi.hosting.audit import recompute
 from healmpi.hosting.closing import own_accuracy
+from healmpi.hosting.stopping import Limits, Stopped
 from healmpi.launch import inspecting
+from healmpi.launch import run as launch
 from healmpi.launch import suite as suites
+from healmpi.launch.run import Ranks, prepare
 from healmpi.learning.jobs import TrainJob
 from healmpi.node import Trained
 from healmpi.settings import UsageError
@@ -386,3 +390,22 @@ def test_control_variates_need_plain_steps(other):
         UsageError, match=r"rule.control_variates = True is not allowed: false unless learner.optimizer = 'sgd', .*plain steps"
     ):
         Config.load(None, [*given, other]).resolve()
+
+
+# The analysis reads what is new here, and what a run without messages leaves.
+
+
+def test_the_analysis_reads_a_baseline_and_its_parts(tmp_path):
+    out = tmp_path / "c.h5"
+    (tmp_path / "STOP").touch()
+    ranks = Ranks()
+    prepared = prepare(Config.load(None, [*SMALL, "run.algorithm=central", "run.cycles=3"]).resolve(), ranks)
+    with pytest.raises(Stopped):
+        launch.execute(prepared, ranks, out, lambda progress: None, launch.Options(limits=Limits().with_files(tmp_path / "STOP")))
+    with open_source(out.with_name("c.h5.parts")) as parts:
+        assert parts.facts.kinds == () and parts.has("messages_out") and parts.read("messages_out", 0, 1).shape == (1, 1, 0)
+        assert np.isfinite(parts.read("own_accuracy", 0, 1)).all() and not parts.has("class_hits")
+    launch.execute(prepared, ranks, out, lambda progress: None, launch.Options(resume=True))
+    with open_source(out) as whole:
+        assert whole.facts.kinds == () and np.isfinite(whole.read("own_accuracy", 0, 3)).all()
+        assert not whole.has("class_accuracy"), "no row of nodes"
