@@ -53,9 +53,9 @@ class CentralSettings(Section):
     fanout: int = fanout_option()
     weighting: str = option(
         BY_HUBS,
-        "Central rule. 'hubs': each model and each hub average counts once, as HEAL has it; 'models': a hub average by the models behind it; "
-        "'samples': models by the samples of the shards that they were trained on, as FedAvg's n_k / n, and hub averages by all samples "
-        "behind them.",
+        "Central rule. 'hubs': each model and each hub average counts once, as HEAL has it; 'models': hub averages by the models behind "
+        "them; 'samples': models by the samples of the shards that they were trained on, as FedAvg's n_k / n, and hub averages by all "
+        "samples behind them.",
         choices=(BY_HUBS, BY_MODELS, BY_SAMPLES),
     )
     delta_ticks: int = option(1, "delta: ticks a hub waits for models after the overlay step.", low=1, high=10_000)
