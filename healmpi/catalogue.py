@@ -151,6 +151,10 @@ class Chosen:
         """How long a learning round can take."""
         return self.rule.round_ticks(self.rule_settings)
 
+    def vector_size(self, model_size: int) -> int:
+        """Floats in what is sent as a model. model_size: floats in a model."""
+        return self.rule.vector_size(self.rule_settings, model_size)
+
     def sources(self) -> dict[str, str]:
         """What is a user's own, and where it stands: for the record, and to tell whether it is still the same."""
         found: dict[str, str] = {}

@@ -100,6 +100,17 @@ class Config:
         return _Resolution(self.sections, ranks).resolve()
 
     @property
+    def fixed_nodes(self) -> int:
+        """How many nodes its topology is made for; 0: any number. It need not be resolved. Raises UsageError."""
+        return int(_Resolution(self.sections, 1).topology_choice().chosen.fixed_nodes)
+
+    def fitted(self, nodes: int) -> Config:
+        """The same for so many nodes, whatever was asked for: the base of a suite speaks to all its algorithms."""
+        run, evaluation = self.run, self.evaluation
+        evaluation = dataclasses.replace(evaluation, nodes=min(evaluation.nodes, nodes))
+        return Config(self.sections | {"run": dataclasses.replace(run, nodes=nodes), "evaluation": evaluation})
+
+    @property
     def learns(self) -> bool:
         """Whether there is anything to learn, or the overlay runs alone."""
         return self.chosen.rule.learns
@@ -164,9 +175,10 @@ class _Resolution:
         self._choices: dict[str, Choice] = {}
 
     def resolve(self) -> Config:
-        nodes = self._nodes()
+        choice = self.topology_choice()
+        nodes = self._nodes(choice)
         self._set("run", nodes=nodes)
-        topology = self._topology(nodes)
+        topology = self._topology(choice, nodes)
         rule, rule_settings = self._rule(topology)
         average = self._average()
         self._set_algorithm()
@@ -179,9 +191,12 @@ class _Resolution:
     def _set(self, title: str, **values: Any) -> None:
         self._sections[title] = dataclasses.replace(self._sections[title], **values)
 
-    def _nodes(self) -> int:
-        nodes = self._sections["run"].nodes or max(self._ranks, DEFAULT_NODES)
-        if nodes < 2:
+    def _nodes(self, topology: Choice) -> int:
+        given, fixed = self._sections["run"].nodes, topology.chosen.fixed_nodes
+        if fixed and given not in (0, fixed):
+            raise UsageError("run.nodes", given, f"{fixed}, or 0, which means it, with the topology {topology.label!r}")
+        nodes = fixed or given or max(self._ranks, DEFAULT_NODES)
+        if nodes < 2 and not fixed:
             raise UsageError("run.nodes", nodes, "at least 2 (0: one per rank, at least 8)")
         if self._ranks > nodes:
             raise UsageError("run.nodes", nodes, f"at least one node a rank; this job has {self._ranks} ranks")
@@ -269,9 +284,16 @@ class _Resolution:
 
     # What is chosen.
 
-    def _topology(self, nodes: int) -> Topology:
+    def topology_choice(self) -> Choice:
+        """Which topology is meant, before it is known for how many nodes."""
         choice = self._choose("topology", TOPOLOGIES, Topology, self._meant("topology", list(TOPOLOGIES)))
         self._check_kinds("topology", choice)
+        fixed = choice.chosen.fixed_nodes
+        if type(fixed) is not int or fixed < 0:
+            raise UsageError("topology.factory", choice.label, f"its `fixed_nodes` must be a whole number from 0 on, not {fixed!r}")
+        return choice
+
+    def _topology(self, choice: Choice, nodes: int) -> Topology:
         settings = self._resolved("topology", choice, lambda: choice.chosen.resolve(choice.settings, nodes))
         self._settle("topology", choice, settings)
         seed = self._sections["run"].seed
@@ -289,6 +311,7 @@ class _Resolution:
             raise UsageError(field_name, named, f"{needed}; for this topology set rule.name to one of {fitting}")
         self._check_kinds("rule", choice)
         settings = self._resolved("rule", choice, lambda: rule.resolve(choice.settings, topology))
+        self._asked("rule", choice, "check_learner", lambda: rule.check_learner(settings, self._learner().plain_rate()))
         self._asked("rule", choice, "round_ticks", lambda: rule.round_ticks(settings))
         self._settle("rule", choice, settings)
         return rule, settings
@@ -354,7 +377,7 @@ class _Resolution:
 
     def _check(self, nodes: int, chosen: Chosen) -> None:
         run, evaluation = self._sections["run"], self._sections["evaluation"]
-        plan.check(self._sections["faults"], nodes, run.cycles)
+        plan.check(self._sections["faults"], plan.ANY_NUMBER if chosen.topology.spared else nodes, run.cycles)
         ticks = chosen.overlay_ticks + 1 + chosen.round_ticks
         if (run.cycles + run.warmup_cycles) * ticks >= 2**31:
             raise UsageError("run.cycles", run.cycles, f"a run of less than 2^31 ticks; a cycle has up to {ticks}")

@@ -43,10 +43,11 @@ class Step(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """Local training has ended. model: float32 [size]."""
+    """Local training has ended. model: float32 [size]. steps: how many it took."""
 
     tick: int
     model: np.ndarray
+    steps: int = 0
 
 
 class GroupAveraged(NamedTuple):
@@ -72,9 +73,10 @@ Event = CycleStarted | Step | Trained | GroupAveraged | GroupAbandoned
 
 
 class Train(NamedTuple):
-    """Train this model on the node's own shard. model: float32 [size]."""
+    """Train this model on the node's own shard. model: float32 [size]. correction: the same, added to each gradient, or None."""
 
     model: np.ndarray
+    correction: np.ndarray | None = None
 
 
 class EnterGroup(NamedTuple):
@@ -151,7 +153,8 @@ class Overlay:
 class Setup(NamedTuple):
     """What a rule is made with. nodes: in the run. settings: the rule's own, resolved. model: float32 [size], to start from.
 
-    rng: random.Random, this node's stream for learning. average: algorithms.averaging.Average, how models are averaged.
+    rng: random.Random, this node's stream for learning. average: algorithms.averaging.Average, how models are averaged. samples: in the
+    node's shard, whoever is in its slot. rate: see `Rule.check_learner`; 0.0: None there.
     """
 
     node: int
@@ -161,6 +164,8 @@ class Setup(NamedTuple):
     model: np.ndarray
     rng: Any
     average: Any
+    samples: int = 1
+    rate: float = 0.0
 
 
 class Rule:
@@ -192,6 +197,19 @@ class Rule:
     def resolve(cls, settings: Any, topology: Any) -> Any:
         """The settings with every "choose for me" replaced. topology: overlay.topology.Topology. Raises UsageError."""
         return settings
+
+    @classmethod
+    def check_learner(cls, settings: Any, rate: float | None) -> None:
+        """Raise UsageError: it cannot be used with this learner. rate: where a step is -rate * gradient, plainly; None: it is not."""
+
+    @classmethod
+    def vector_size(cls, settings: Any, model_size: int) -> int:
+        """Floats in what it sends as a model and what hubs average. model_size: floats in a model."""
+        return model_size
+
+    @classmethod
+    def check_samples(cls, settings: Any, samples: int) -> None:
+        """Raise UsageError: it cannot be used with so many training samples in all."""
 
     @classmethod
     def round_ticks(cls, settings: Any) -> int:

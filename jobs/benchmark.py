@@ -112,7 +112,7 @@ def _host_rate(config, prepared) -> float:
         if rows.cycle >= 1:
             trained.append(int(rows.trained.sum()))
 
-    world = run.Ranks().world(config.run.nodes, prepared.model_size, config.chosen.average, 60.0)
+    world = run.Ranks().world(config.run.nodes, prepared.vector_size, config.chosen.average, 60.0)
     Host(config, world, prepared.nodes, prepared.learner, sink, lambda progress: None).run()
     return sum(trained) / (time.perf_counter() - begun[0])
 

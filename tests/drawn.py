@@ -9,9 +9,14 @@ from healmpi.faults.kinds.crash import POINTS
 
 TINY = ["data.dataset=synthetic", "data.samples=60", "data.features=3", "model.name=logistic", "results.audit=on"]
 
+SCAFFOLD = ["rule.control_variates=true", "learner.optimizer=sgd"]
+
 LEARNING = {name: rule for name, rule in RULES.items() if rule.learns}
 
-PAIRS = [(topology, name) for name, rule in LEARNING.items() for topology, one in TOPOLOGIES.items() if rule.needs in one.serves]
+SIZABLE = {name: one for name, one in TOPOLOGIES.items() if not one.fixed_nodes}
+"""Those of any number of nodes."""
+
+PAIRS = [(topology, name) for name, rule in LEARNING.items() for topology, one in SIZABLE.items() if rule.needs in one.serves]
 
 
 def overrides(number: int) -> list[str]:
@@ -23,7 +28,7 @@ def overrides(number: int) -> list[str]:
     return [
         *_common(rng, nodes), f"topology.view_size={view}", f"elevator.hub_count={hubs}", f"rule.fanout={rng.randint(1, hubs)}",
         f"rule.group_attempts={rng.randint(1, 4)}", f"rule.delta_ticks={rng.randint(1, 3)}",
-        f"rule.weighting={rng.choice(['hubs', 'models'])}",
+        f"rule.weighting={rng.choice(['hubs', 'models', 'samples'])}", *rng.choice([[], ["learner.proximal=0.1"], SCAFFOLD]),
     ]  # fmt: skip
 
 
@@ -45,7 +50,7 @@ def pair(number: int) -> list[str]:
     ]  # fmt: skip
 
 
-PRESET_NAMES = [name for name, one in PRESETS.items() if one.rule in LEARNING]
+PRESET_NAMES = [name for name, one in PRESETS.items() if one.rule in LEARNING and one.topology in SIZABLE]
 
 
 def _common(rng: random.Random, nodes: int) -> list[str]:

@@ -56,7 +56,7 @@ def simulate(*overrides: str) -> Simulated:
     config = Config.load(None, overrides).resolve(1)
     ranks = Ranks()
     prepared = prepare(config, ranks)
-    world = ranks.world(config.run.nodes, prepared.model_size, config.chosen.average, 60.0)
+    world = ranks.world(config.run.nodes, prepared.vector_size, config.chosen.average, 60.0)
     found = Simulated(config, prepared.learner, [], [], [])
 
     def sink(rows, groups, faults) -> None:

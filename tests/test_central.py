@@ -32,9 +32,9 @@ def vector(*values: float) -> np.ndarray:
     return np.array(values, np.float32)
 
 
-def rule(*hubs: int, fanout=1, weighting="hubs", delta=1, attempts=3) -> Central:
+def rule(*hubs: int, fanout=1, weighting="hubs", delta=1, attempts=3, samples=1) -> Central:
     settings = CentralSettings(fanout, weighting, delta_ticks=delta, group_attempts=attempts)
-    return Central(Setup(ME, 100, settings, Believes(*hubs), vector(1, 2), random.Random(1), Mean()))
+    return Central(Setup(ME, 100, settings, Believes(*hubs), vector(1, 2), random.Random(1), Mean(), samples))
 
 
 def message(kind: Kind, source: int, payload=None, number: int = 0, cycle: int = 1) -> Message:
@@ -168,6 +168,23 @@ def test_weighting_by_models_promises_their_number():
     member, _ = hub_with_models(2, ME, weighting="models")
     (promise,) = member.receive(2, [message(GROUP_PROPOSE, 2)])
     assert promise.number == 2
+
+
+def test_weighting_by_samples_sends_the_size_of_the_shard_and_promises_the_sum_of_what_came():
+    client = rule(7, weighting="samples", samples=30)
+    client.begin(0, 1)
+    assert [one.number for one in client.trained(Trained(0, vector(3, 3)))] == [30]
+    plain = rule(7, samples=30)
+    plain.begin(0, 1)
+    assert [one.number for one in plain.trained(Trained(0, vector(3, 3)))] == [0], "nothing else than before"
+
+    hub = rule(2, ME, weighting="samples")
+    hub.begin(0, 1)
+    hub.receive(1, [message(MODEL, 20, vector(2, 4), 30), message(MODEL, 21, vector(6, 0), 10)])
+    hub.alarm(1)
+    assert hub.record.average.tolist() == [3, 3] and hub.record.weight == 40
+    (promise,) = hub.receive(2, [message(GROUP_PROPOSE, 2)])
+    assert promise.number == 40
 
 
 def test_a_silent_coordinator_is_suspected_and_the_next_one_proposes():

@@ -21,13 +21,24 @@ from healmpi import messages
 from healmpi.config import Config
 from healmpi.results import folder, info, merge, preflight, tables, verdict
 from healmpi.results.folder import PartsFolder, write_whole
-from healmpi.results.schema import CYCLE_COLUMNS, GROUP_COLUMNS, GROUP_OUTCOMES, PHASES, SCHEMA_VERSION, TABLES, ResultsError, fact_column
+from healmpi.results.schema import (
+    CYCLE_COLUMNS,
+    GROUP_COLUMNS,
+    GROUP_OUTCOMES,
+    PART_TABLES,
+    PHASES,
+    SCHEMA_VERSION,
+    TABLES,
+    ResultsError,
+    fact_column,
+)
 from healmpi.results.writer import CycleRows, FaultRow, GroupRow, PartWriter
 from healmpi.settings import UsageError
 
 ASK, TOTAL = messages.kind("test_ask"), messages.kind("test_total", carries_model=True)
 KINDS = (ASK, messages.MODEL, TOTAL, messages.kind("test_answer"))
 VIEW, KIND_COUNT = 3, len(KINDS)
+TESTED = np.array([7, 3])  # test samples by label
 FORMAT = (Path(__file__).parents[1] / "docs" / "results-format.md").read_text(encoding="utf-8")
 
 
@@ -54,7 +65,7 @@ def open_writer(
         "hub_count": 2,
         "flush_every": flush_every,
         "provenance": {"healmpi": "0", "started": "2000-01-01T00:00:00", "seed": 1},
-        "partition": (samples, np.array([[len(one), 0] for one in samples])),
+        "partition": (samples, np.array([[len(one), 0] for one in samples]), TESTED),
     }
     return PartWriter(PartsFolder(out).part(rank), **(known | changes))
 
@@ -67,6 +78,7 @@ def make_rows(rng: np.random.Generator, cycle: int, count: int, views: bool = Tr
         ticks=int(rng.integers(1, 20)),
         accuracy=rng.random(count, np.float32),
         loss=rng.random(count, np.float32),
+        own_accuracy=rng.random(count, np.float32),
         train_loss=rng.random(count, np.float32),
         trained=rng.random(count) < 0.5,
         alive=np.ones(count, bool),
@@ -80,6 +92,7 @@ def make_rows(rng: np.random.Generator, cycle: int, count: int, views: bool = Tr
         messages_dropped=np.zeros_like(messages),
         bytes_out=messages * 2**33,
         bytes_in=messages * 2**33,
+        class_hits=rng.integers(0, count * TESTED + 1),
         views=rng.integers(-1, 9, (count, VIEW), np.int32) if views else None,
     )
 
@@ -168,6 +181,9 @@ def test_rows_of_all_ranks_come_back_in_their_place(tmp_path_factory, counts, cy
             np.testing.assert_array_equal(file["cycles"][column.name][:], expected, err_msg=column.name)
             assert file["cycles"][column.name].dtype == np.dtype(column.dtype)
         assert file["cycles/cycle"][:].tolist() == list(numbers)
+        hits = np.array([sum(rows[i].class_hits for rows in written) for i in range(len(numbers))])
+        asked = total * file["partition/test_counts"][:]
+        assert file["cycles/class_accuracy"][:].tobytes() == (hits / asked).astype(np.float32).tobytes()
         recorded = [i for i, cycle in enumerate(numbers) if cycle % views_every == 0]
         assert file["overlay/cycle"][:].tolist() == [numbers[i] for i in recorded]
         for place, i in enumerate(recorded):
@@ -233,7 +249,7 @@ def test_xarray_opens_every_group(tmp_path):
             data.load()
             assert all(variable.dtype != object for variable in data.variables.values()), group
     with xarray.open_dataset(out, group="cycles", engine="h5netcdf") as data:
-        assert dict(data.sizes) == {"cycle": 3, "node": 3, "kind": KIND_COUNT, "phase": len(PHASES)}
+        assert dict(data.sizes) == {"cycle": 3, "node": 3, "kind": KIND_COUNT, "phase": len(PHASES), "label": 2}
         assert data.alive.dtype == bool and data.messages_out.dims == ("cycle", "node", "kind")
         assert data.sel(cycle=2, phase=b"train").seconds.shape == (3,)
         assert data.carries_model.dims == ("kind",) and data.kind[data.carries_model].values.tolist() == [b"model", b"test_total"]
@@ -432,6 +448,7 @@ def test_figures_of_merit_of_a_run_worked_out_by_hand(tmp_path):
     for rank, mine in enumerate(rows):
         for cycle, one in enumerate(mine):
             one.accuracy[:] = np.nan if cycle == 3 else [0.8 + 0.1 * cycle, 0.7 + 0.1 * cycle]
+            one.own_accuracy[:] = [0.5, 0.6] if rank == 0 else [np.nan, 0.9]
             one.alive[:] = [True, rank == 0 or cycle == 0]
             one.is_hub[:] = [rank == 0, True]
             one.seconds[:] = [1, 2, 3, 4, 0, 90]
@@ -450,6 +467,7 @@ def test_figures_of_merit_of_a_run_worked_out_by_hand(tmp_path):
         "accuracy_mean": 2.9 / 3,
         "accuracy_std": np.std([1.0, 0.9, 1.0]),
         "accuracy_min": 0.9,
+        "own_accuracy_mean": 0.55,
         "cycles_to_0.85": 2,
         "cycles_to_0.90": 3,
         "cycles_to_0.95": 3,
@@ -750,7 +768,7 @@ def test_a_run_without_survivors_has_no_final_accuracy(tmp_path):
     rows[0][-1].alive[:] = False
     assert reasons_of(tmp_path / "a.h5", rows) == []
     found = {figure.name: figure.value for figure in info.conclusion(tmp_path / "a.h5")[1]}
-    assert found["live_nodes"] == 0 and not {"accuracy_mean", "accuracy_std", "accuracy_min", "loss_mean"} & set(found)
+    assert found["live_nodes"] == 0 and not {"accuracy_mean", "accuracy_min", "own_accuracy_mean", "loss_mean"} & set(found)
 
 
 def test_what_a_summary_shows_of_faults_groups_and_figures(tmp_path):
@@ -846,7 +864,9 @@ def test_every_dataset_of_a_part_is_one_of_the_merged_file(tmp_path):
     writer = open_writer(out, 0, 1, range(2), 2, config(1, 2))
     writer.append(make_rows(np.random.default_rng(0), 1, 2), [group_row()], [FaultRow(1, 2, 0, "crash", "start")])
     finish(writer, 2, models=np.ones((2, 5)))
-    expected = {f"{group}/{column.name}": column.dtype for group, columns in TABLES.items() for column in columns if column.in_parts}
+    expected = {f"{group}/{column.name}": column.dtype for group, columns in PART_TABLES.items() for column in columns}
+    merged = {f"{group}/{column.name}" for group, columns in TABLES.items() for column in columns}
+    assert expected.keys() - merged == {"cycles/class_hits"}, "the sums behind class_accuracy"
     with h5py.File(PartsFolder(out).part(0)) as file:
         found = {}
         file.visititems(lambda path, table: found.update({path: table.dtype}) if isinstance(table, h5py.Dataset) else None)
@@ -856,7 +876,8 @@ def test_every_dataset_of_a_part_is_one_of_the_merged_file(tmp_path):
 def test_what_a_run_says_of_itself_is_in_its_file(tmp_path):
     out = merge.merge(write_run(tmp_path / "a.h5", random_run(tmp_path)), remove_parts=True)
     with h5py.File(out) as file:
-        assert (file.attrs["title"], file["faults"].attrs["scenario"], file.attrs["schema_version"]) == ("a ring", "no faults", "1.2")
+        assert (file.attrs["title"], file["faults"].attrs["scenario"]) == ("a ring", "no faults")
+        assert file.attrs["schema_version"] == SCHEMA_VERSION
         assert file["cycles/kind"][:].tolist() == [b"test_ask", b"model", b"test_total", b"test_answer"]
         assert file["cycles/carries_model"][:].tolist() == [0, 1, 1, 0]
     assert info.describe(out).startswith("a ring: 3 nodes on 2 ranks, 3 cycles")
@@ -865,11 +886,25 @@ def test_what_a_run_says_of_itself_is_in_its_file(tmp_path):
 def older(path: Path, version: str) -> Path:
     """The file as an earlier version would have made it."""
     with h5py.File(path, "r+") as file:
-        del file.attrs["title"], file["cycles/carries_model"], file["faults"].attrs["scenario"]
         file.attrs["schema_version"] = version
+        del file["cycles/own_accuracy"], file["cycles/class_accuracy"], file["cycles/label"], file["partition/test_counts"]
+        if version == "1.2":
+            return path
+        del file.attrs["title"], file["cycles/carries_model"], file["faults"].attrs["scenario"]
         if version == "1.0":
             del file.attrs["run_id"]
     return path
+
+
+def test_a_file_of_the_minor_version_before_is_read_to_the_same_text(tmp_path):
+    out = merge.merge(write_run(tmp_path / "a.h5", random_run(tmp_path)), remove_parts=True)
+    new = info.identity(out), info.conclusion(out), info.describe(out)
+    older(out, "1.2")
+    assert (info.identity(out), info.conclusion(out), info.describe(out)) == new
+    with h5py.File(out) as file:
+        assert verdict.judge(file) == []
+        again = {figure.name for figure in verdict.summarise(file)}
+    assert {figure.name for figure in new[1][1]} - again == {"own_accuracy_mean"}
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
@@ -882,7 +917,7 @@ def test_files_of_older_minor_versions_are_read(tmp_path, version):
     with h5py.File(out) as file:
         assert verdict.judge(file) == []
         again = {figure.name for figure in verdict.summarise(file)}
-    assert {figure.name for figure in new[1][1]} - again == {"model_messages_per_cycle"}, "it does not say which kinds carry a model"
+    assert {figure.name for figure in new[1][1]} - again == {"model_messages_per_cycle", "own_accuracy_mean"}
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,10 @@ IDENTITY = [  # one configuration each for the learners, weightings, partitions 
     [*TEN, "data.dataset=spambase", "learner.optimizer=sgd", "learner.learning_rate=0.1", CRASHES],
     [*TEN, "data.dataset=synthetic", "learner.optimizer=sgd", "learner.momentum=0.9", "model.initial=independent", "rule.fanout=2",
      "rule.weighting=models", "data.partition=dirichlet", "learner.local_steps=3", CRASHES],
+    [*TEN, "data.dataset=synthetic", "rule.fanout=2", "rule.weighting=samples", "data.partition=dirichlet", CRASHES],
+    [*TEN, "data.dataset=synthetic", "learner.optimizer=sgd", "rule.control_variates=true", "rule.fanout=2",
+     "data.partition=shards", CRASHES],
+    [*TEN, "data.dataset=synthetic", "learner.proximal=0.1", "data.partition=dirichlet", CRASHES],
     ["run.algorithm=elevator", "run.nodes=40", "run.cycles=10", "faults.crash_fraction=0.5", "faults.crash_cycle=5"],
 ]  # fmt: skip
 

@@ -47,7 +47,7 @@ def transcript(scene: Scene, *more: str) -> str:
     config = Config(config.sections, chosen)
     ranks = Ranks()
     prepared = prepare(config, ranks)
-    world = Tap(ranks.world(config.run.nodes, prepared.model_size, chosen.average, 60.0), notes)
+    world = Tap(ranks.world(config.run.nodes, prepared.vector_size, chosen.average, 60.0), notes)
     page = Page(scene, config)
 
     def sink(rows: Any, groups: Any, faults: Sequence[FaultRow]) -> None:

@@ -26,7 +26,7 @@ class FileSource(Source):
             with damage_of(path):
                 self.facts = self._read_facts()
                 self.cycles = self._file["cycles/cycle"][:].astype(np.int64)
-                self._tables = {name: table for name, table in self._file["cycles"].items() if table.ndim > 1}
+                self._tables = {name: table for name, table in self._file["cycles"].items() if _by_node(table)}
                 self._check_tables()
         except BaseException:
             self.close()
@@ -101,3 +101,11 @@ class FileSource(Source):
 
     def models(self) -> h5py.Dataset | None:
         return self._file.get("models/parameters")
+
+
+def _by_node(table: h5py.Dataset) -> bool:
+    """Whether a table of /cycles has a row of nodes for each cycle; what says no dimensions of its own (older files) has."""
+    if table.ndim < 2:
+        return False
+    scales = [scale.name.rpartition("/")[2] for scale in table.dims[1].values()]
+    return not scales or "node" in scales

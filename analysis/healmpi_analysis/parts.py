@@ -81,7 +81,9 @@ class PartsSource(Source):
         ranks = int(attrs["ranks"])
         finished = sum(bool(part.file.attrs.get("finished", 0)) for part in self._parts)
         reason = f"parts of {len(self._parts)} of {ranks} ranks, {finished} finished; not merged and not judged"
-        kinds, phases = (first[f"cycles/{name}"].shape[2] for name in ("messages_out", "seconds"))
+        # A run without messages leaves no tables of them.
+        kinds = first["cycles/messages_out"].shape[2] if "messages_out" in first["cycles"] else 0
+        phases = first["cycles/seconds"].shape[2]
         known = texts(attrs["kinds"]) if "kinds" in attrs else contract.PART_KINDS
         named = contract.part_names(known, kinds, "kind")
         self.facts = Facts(
@@ -105,10 +107,13 @@ class PartsSource(Source):
         )
 
     def has(self, name: str) -> bool:
-        return f"cycles/{name}" in self._parts[0].file and name not in ("cycle", "ticks")
+        silent = not self.facts.kinds and name.startswith(("messages_", "bytes_"))
+        return silent or (f"cycles/{name}" in self._parts[0].file and name not in ("cycle", "ticks", "class_hits"))
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         with damage_of(self._path):
+            if f"cycles/{name}" not in self._parts[0].file:
+                return np.zeros((stop - start, self.facts.nodes, 0), np.int64)
             first = self._parts[0].file[f"cycles/{name}"]
             block = np.full((stop - start, self.facts.nodes, *first.shape[2:]), contract.MISSING.get(name, 0), first.dtype)
             for part in self._parts:

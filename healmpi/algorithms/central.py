@@ -4,6 +4,9 @@ Source: [HEAL] arXiv 2605.27475 and [THESIS] chapter 6; [FL] McMahan et al. 2017
 changes, [GAIA] Hsieh et al. 2017 with several. Who is a hub is the overlay's business. In a cycle a client trains, sends its
 model to `fanout` of its hubs and takes over the average of the global models that come back; a hub does not train: it
 averages what it got until `delta`, agrees with the other hubs on a group (agreement.py), averages in it and answers its clients.
+
+[FL] weighs models by n_k / n, the share of the samples that they were trained on; [HEAL] counts each once. `weighting` says which: with
+'samples' a model's message carries the size of its sender's shard. `control_variates` makes SCAFFOLD of it (variates.py).
 Ticks after the start of the round:
 
     client                                    hub
@@ -26,6 +29,7 @@ from healmpi.algorithms import agreement
 from healmpi.algorithms.agreement import ATTEMPT_TICKS, Agreement
 from healmpi.algorithms.fanout import check_fanout, fanout_option
 from healmpi.algorithms.records import CentralRecord
+from healmpi.algorithms.variates import ControlVariates
 from healmpi.messages import GROUP_REDUCTION, MODEL, Kind, Message, kind
 from healmpi.node import HUBS, NEVER, Action, GroupAbandoned, GroupAveraged, Rule, Setup, Train, Trained
 from healmpi.settings import Section, option
@@ -35,7 +39,10 @@ GLOBAL_MODEL = kind("global_model", carries_model=True)
 
 DEFAULT_ATTEMPTS, MOST_ATTEMPTS = 3, 100
 
-BY_HUBS, BY_MODELS = "hubs", "models"
+BY_HUBS, BY_MODELS, BY_SAMPLES = "hubs", "models", "samples"
+
+HEAVIEST = 2**31 - 1
+"""What averages count among hubs travels as ids do, in 32 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +52,11 @@ class CentralSettings(Section):
     title: ClassVar[str] = "rule"
     fanout: int = fanout_option()
     weighting: str = option(
-        BY_HUBS, "'hubs': each hub average counts once, as published; 'models': by the models behind it.", choices=(BY_HUBS, BY_MODELS)
+        BY_HUBS,
+        "Central rule. 'hubs': each model and each hub average counts once, as HEAL has it; 'models': hub averages by the models behind "
+        "them; 'samples': models by the samples of the shards that they were trained on, as FedAvg's n_k / n, and hub averages by all "
+        "samples behind them.",
+        choices=(BY_HUBS, BY_MODELS, BY_SAMPLES),
     )
     delta_ticks: int = option(1, "delta: ticks a hub waits for models after the overlay step.", low=1, high=10_000)
     group_attempts: int = option(
@@ -53,6 +64,10 @@ class CentralSettings(Section):
         "Attempts in a cycle to agree on a hub group and to average in it. 0: 3, or one a server where there are more.",
         low=0,
         high=MOST_ATTEMPTS,
+    )
+    control_variates: bool = option(
+        False,
+        "Central rule: SCAFFOLD. Clients correct their gradients by control variates, which travel with their models. Plain SGD only.",
     )
 
 
@@ -83,12 +98,32 @@ class Central(Rule):
         return settings
 
     @classmethod
+    def check_learner(cls, settings: CentralSettings, rate: float | None) -> None:
+        if settings.control_variates and rate is None:
+            needed = "learner.optimizer = 'sgd', learner.momentum = 0 and learner.proximal = 0"
+            why = "a control variate is the mean gradient of a job, which only plain steps tell: (x - y) / (K * learning_rate)"
+            raise settings.refusal("control_variates", f"false unless {needed}: {why}")
+
+    @classmethod
+    def vector_size(cls, settings: CentralSettings, model_size: int) -> int:
+        return 2 * model_size if settings.control_variates else model_size
+
+    @classmethod
+    def check_samples(cls, settings: CentralSettings, samples: int) -> None:
+        if settings.weighting == BY_SAMPLES and samples > HEAVIEST:
+            allowed = f"{BY_HUBS!r} or {BY_MODELS!r} with {samples} training samples: weights have 32 bits, at most {HEAVIEST} in all"
+            raise settings.refusal("weighting", allowed)
+
+    @classmethod
     def round_ticks(cls, settings: CentralSettings) -> int:
         return settings.delta_ticks + ATTEMPT_TICKS * settings.group_attempts + 1
 
     def __init__(self, setup: Setup):
         super().__init__(setup)
         self._settings = setup.settings
+        self.variates = ControlVariates(len(setup.model)) if setup.settings.control_variates else None
+        self._rate, self._vector_size = setup.rate, self.vector_size(setup.settings, len(setup.model))
+        self._counts = setup.samples if setup.settings.weighting == BY_SAMPLES else 1
         self.phase = Phase.IDLE
         self.record = CentralRecord()
         self.agreement = Agreement(setup.node, setup.nodes, setup.settings.group_attempts, setup.overlay)
@@ -99,6 +134,7 @@ class Central(Rule):
         self._asked: frozenset[int] = frozenset()
         self._answers: dict[int, np.ndarray] = {}
         self._models: dict[int, np.ndarray] = {}
+        self._weights: dict[int, int] = {}
 
     # Start of a round.
 
@@ -111,17 +147,19 @@ class Central(Rule):
             self.phase, self.wake = Phase.COLLECTING, tick + self._settings.delta_ticks
             return []
         self.phase, self.wake = Phase.TRAINING, NEVER
-        return [Train(self.model)]
+        return [Train(self.model, self.variates.correction() if self.variates else None)]
 
     def trained(self, event: Trained) -> list[Action]:
-        """Client: the own model is trained; send it."""
-        self.model = event.model
+        """Client: the own model is trained; send it, with the control variate if there are any."""
+        start, self.model = self.model, event.model
+        vector = self.variates.close(start, event.model, event.steps, self._rate) if self.variates else event.model
         hubs = self.overlay.hubs()
         chosen = self.rng.sample(hubs, min(self._settings.fanout, len(hubs)))
         self._asked = frozenset(chosen)
-        self.record = self.record._replace(sent=event.model)
+        self.record = self.record._replace(sent=vector, counts=self._counts)
         self.phase, self.wake = Phase.AWAITING, self._begun + self.round_ticks(self._settings)
-        return [Message(MODEL, self.node, hub, self._cycle, event.tick, event.model) for hub in sorted(chosen)]
+        number = self._counts if self._settings.weighting == BY_SAMPLES else 0
+        return [Message(MODEL, self.node, hub, self._cycle, event.tick, vector, number) for hub in sorted(chosen)]
 
     # Deliveries.
 
@@ -134,6 +172,7 @@ class Central(Rule):
             if message.kind == MODEL:
                 if self.phase is Phase.COLLECTING:
                     self._models[message.source] = message.payload
+                    self._weights[message.source] = message.number or 1
             elif message.kind == GLOBAL_MODEL:
                 if self.phase is Phase.AWAITING and message.source in self._asked:
                     self._answers[message.source] = message.payload
@@ -145,14 +184,21 @@ class Central(Rule):
 
     def _take_over(self) -> None:
         """Client: the average of the global models that came; none came: keep the own model."""
-        answered = tuple(sorted(self._answers))
+        answered, vector = tuple(sorted(self._answers)), self.record.sent
         if answered:
-            models = [self._answers[hub] for hub in answered]
-            self.model = self.average(models) if len(models) > 1 else models[0]
-            self.updated_in = self._cycle
-        self.record = self.record._replace(answered=answered, kept=self.model)
+            vectors = [self._answers[hub] for hub in answered]
+            vector = self.average(vectors) if len(vectors) > 1 else vectors[0]
+            self._hold(vector)
+        elif self.variates:
+            self.variates.miss()
+        self.record = self.record._replace(answered=answered, kept=vector)
         self._answers = {}
         self.phase, self.wake = Phase.IDLE, NEVER
+
+    def _hold(self, vector: np.ndarray) -> None:
+        """A global model is the own one from now on."""
+        self.model = self.variates.take(vector) if self.variates else vector
+        self.updated_in = self._cycle
 
     # Deadlines.
 
@@ -168,12 +214,13 @@ class Central(Rule):
     def _close_collection(self, tick: int) -> list[Action]:
         """Hub: average what came, and turn to the other hubs."""
         contributors = tuple(sorted(self._models))
-        average = self.average([self._models[client] for client in contributors])
-        self.record = self.record._replace(contributors=contributors, average=average)
-        # Nothing without models, else 1 or the number of models behind the average.
-        weight = len(contributors) if self._settings.weighting == BY_MODELS else min(1, len(contributors))
+        weights = [self._weights[client] for client in contributors]
+        average = self.average([self._models[client] for client in contributors], weights)
+        # Nothing without models, else 1, or the number of models or samples behind the average.
+        weight = min(1, len(contributors)) if self._settings.weighting == BY_HUBS else sum(weights)
+        self.record = self.record._replace(contributors=contributors, average=average, weight=weight)
         self.phase = Phase.AGREEING
-        return self._agree(tick, self.agreement.begin(tick, self._cycle, average, weight, len(self.model)))
+        return self._agree(tick, self.agreement.begin(tick, self._cycle, average, weight, self._vector_size))
 
     # The hubs' average.
 
@@ -199,5 +246,5 @@ class Central(Rule):
         self.record = self.record._replace(result=result)
         if result is None:
             return []
-        self.model, self.updated_in = result, self._cycle
+        self._hold(result)
         return [Message(GLOBAL_MODEL, self.node, client, self._cycle, tick, result) for client in sorted(self._models)]

@@ -44,8 +44,10 @@ class CentralRecord(NamedTuple):
     """A round with hubs. Vectors are float32 [size] or None."""
 
     sent: np.ndarray | None = None  # client: the model it sent
+    counts: int = 1  # client: how often that is to be counted
     contributors: tuple[int, ...] = ()  # hub: whose models it averaged
     average: np.ndarray | None = None  # hub: their average
+    weight: int = 0  # hub: what that counts among hubs
     members: tuple[int, ...] = ()  # hub: the group it averaged in
     weights: tuple[int, ...] = ()
     result: np.ndarray | None = None  # hub: the global model it sent out
@@ -62,7 +64,7 @@ class CentralRecord(NamedTuple):
         if missing:
             return [f"averaged models of {missing}, which sent none"]
         sent = _sent(self.contributors, records)
-        expected = average.serial(sent, [1] * len(sent)) if sent else None
+        expected = average.serial(sent, [records[one].counts for one in self.contributors]) if sent else None
         return [] if same(expected, self.average) else [f"average of the models of {list(self.contributors)} differs from the serial one"]
 
     def _of_group(self, records: Records, average: Average) -> list[str]:
@@ -74,6 +76,8 @@ class CentralRecord(NamedTuple):
         for member, one, weight in zip(self.members, averages, self.weights, strict=True):
             if (one is None) != (weight == 0):
                 return [f"group member {member} has weight {weight} and {'no' if one is None else 'an'} average"]
+            if weight != records[member].weight:
+                return [f"group member {member} has weight {weight} here, and said {records[member].weight}"]
         size = next((len(one) for one in averages if one is not None), 0)
         expected = average.serial([np.zeros(size, np.float32) if one is None else one for one in averages], self.weights)
         return [] if same(expected, self.result) else [f"average of group {list(self.members)} differs from the serial one"]

@@ -21,6 +21,9 @@ from healmpi.settings import Section, UsageError, assemble, field_names, option
 FAULTS: dict[str, type[FaultKind]] = dict(sorted(discover(kinds, FaultKind).items(), key=lambda item: item[1].turn))
 """The kinds of faults by name, in the order in which they act."""
 
+ANY_NUMBER = 2**31
+"""Of nodes, to `check`: the plan hits none of them, whomever it names."""
+
 FAULT_FREE = "no faults"
 """The wording of an empty plan."""
 
@@ -122,10 +125,10 @@ class Surroundings(NamedTuple):
 
 
 class Plan:
-    """The entries of a run, and whom they hit."""
+    """The entries of a run, and whom they hit. spared: whether they hit nobody."""
 
-    def __init__(self, events: Sequence[Any], seed: int):
-        self._events, self._seed = tuple(events), seed
+    def __init__(self, events: Sequence[Any], seed: int, spared: bool = False):
+        self._events, self._seed, self._spared = tuple(events), seed, spared
 
     def needs_hubs(self, cycle: int) -> bool:
         """Whether the victims of this cycle depend on who is a hub."""
@@ -141,6 +144,8 @@ class Plan:
 
     def _due(self, cycle: int, surroundings: Surroundings) -> Iterator[tuple[Any, list[int]]]:
         hit: set[int] = set()
+        if self._spared:
+            surroundings = Surroundings(())
         for index, event in enumerate(self._events):
             if not _is_due(event, cycle):
                 continue

@@ -57,11 +57,12 @@ class Closing:
         self._sink, self._watch, self._guard = sink, watch, guard
         self.complaints: list[str] = []
         self.tail_s = 0.0
-        self.audited = learner is not None and self._wants_audit(learner.size)
+        self._labels_of: dict[int, np.ndarray] = {}
+        self.audited = learner is not None and self._wants_audit(config.chosen.vector_size(learner.size))
 
-    def _wants_audit(self, model_size: int) -> bool:
+    def _wants_audit(self, vector_size: int) -> bool:
         wanted = self._config.results.audit
-        small = self._config.run.nodes * model_size * 4 <= AUDIT_BYTES
+        small = self._config.run.nodes * vector_size * 4 <= AUDIT_BYTES
         # A user's own rule need not keep records.
         kept = all(node.record is not None for node in self._population.nodes.values())
         return kept and (wanted == "on" or (wanted == "auto" and small))
@@ -88,8 +89,16 @@ class Closing:
             return
         judged = self._sample(cycle)
         models: list[np.ndarray] = [node.model for node in judged if node.model is not None]
-        for node, model, (accuracy, loss) in zip(judged, models, self._learner.evaluate(models), strict=True):
-            self._recorder.evaluated(node.id, accuracy, loss, model)
+        tested = self._learner.tested
+        for node, model, found in zip(judged, models, self._learner.judge(models), strict=True):
+            own = own_accuracy(found.hits, tested, self._labels(node.id))
+            self._recorder.evaluated(node.id, found, own, model)
+
+    def _labels(self, node: int) -> np.ndarray:
+        """Training samples of the node's shard by label. A shard belongs to the slot and never changes."""
+        if node not in self._labels_of and self._learner is not None:
+            self._labels_of[node] = self._learner.labels(node)
+        return self._labels_of[node]
 
     def _sample(self, cycle: int) -> list[Node]:
         """The hosted ones of the live nodes that are judged in this cycle: all ranks make the same draw."""
@@ -166,3 +175,15 @@ class Closing:
         every, first = self._config.results.views_every, 1 - self._config.run.warmup_cycles
         # Views that never change are written once.
         return every > 0 and (cycle == first if self._config.chosen.topology.static else cycle % every == 0)
+
+
+def own_accuracy(hits: np.ndarray, tested: np.ndarray, labels: np.ndarray) -> float:
+    """The accuracy on a test set in which labels are as frequent as in a shard: the sum over classes of share times accuracy.
+
+    hits, tested: int64 [classes], test samples of each that were got right, and all of them. labels: int64 [classes], of the shard.
+    Classes that the test set does not have are left out of the shares; nan: it has none of the shard's.
+    """
+    known = tested > 0
+    shard = labels[known]
+    total = int(shard.sum())
+    return float((shard * (hits[known] / tested[known])).sum() / total) if total else float("nan")

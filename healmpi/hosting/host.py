@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from healmpi.catalogue import Chosen
 from healmpi.config import Config
 from healmpi.faults.doors import Doors
 from healmpi.faults.plan import Plan
@@ -38,14 +39,16 @@ class Host:
     ):
         self._config, self._learner = config, learner
         chosen, seed = config.chosen, config.run.seed
-        self._recorder = Recorder(hosted, chosen.kinds, chosen.topology.view_size, learner.size if learner else 0)
+        self._recorder = Recorder(hosted, chosen.kinds, chosen.topology.view_size, *_sizes(chosen, learner))
         doors = Doors(world, config.run.nodes, seed, self._recorder.traffic, self._recorder.fault)
         self._world: MortalWorld = doors
         own = chosen.choices["topology"].own or chosen.choices["rule"].own
         self._scrutiny = Scrutiny(chosen, config.run.nodes, learner.size if learner else 0, Lockstep()) if own else None
         self._guard = Guard(doors)
         self.population = Population(config, hosted, learner, doors)
-        self._striker = Striker(Plan(config.fault_events(), seed), self.population, doors, self._recorder, self._guard)
+        self._striker = Striker(
+            Plan(config.fault_events(), seed, chosen.topology.spared), self.population, doors, self._recorder, self._guard
+        )
         self.closing = Closing(config, doors, self.population, learner, self._recorder, sink, watch, self._guard)
         self._checkpointing = Checkpointing(doors, self._guard, saver, 1 - config.run.warmup_cycles)
         self._jobs: list[TrainJob] = []
@@ -155,7 +158,7 @@ class Host:
     def _carry_out(self, node: int, action: Action) -> None:
         """What the world has left over."""
         if isinstance(action, Train):
-            self._jobs.append(TrainJob(node, self.population.incarnation[node], self._cycle, action.model))
+            self._jobs.append(TrainJob(node, self.population.incarnation[node], self._cycle, action.model, action.correction))
         else:
             assert isinstance(action, GroupReport)
             self._recorder.group(node, action)
@@ -166,4 +169,9 @@ class Host:
         jobs, self._jobs = self._jobs, []
         for done in self._learner.train(jobs):
             self._recorder.training(done.node, done.loss, done.seconds)
-            self._handle(self.population.nodes[done.node], tick, Trained(tick, done.model))
+            self._handle(self.population.nodes[done.node], tick, Trained(tick, done.model, done.steps))
+
+
+def _sizes(chosen: Chosen, learner: Trainer | None) -> tuple[int, int]:
+    """Floats in what is sent as a model, and classes; 0 where nothing is learnt."""
+    return (chosen.vector_size(learner.size), len(learner.tested)) if learner else (0, 0)

@@ -33,8 +33,20 @@ class Population:
         overlay = chosen.topology.overlay(Start(node, known, cycle, streams.picker(seed, "overlay", node, incarnation)))
         if model is None:
             return Node(node, overlay, None)
+        assert self._learner is not None
         rng = streams.picker(seed, "learning", node, incarnation)
-        setup = Setup(node, self._config.run.nodes, chosen.rule_settings, overlay, model, rng, chosen.average)
+        samples = int(self._learner.labels(node).sum())
+        setup = Setup(
+            node,
+            self._config.run.nodes,
+            chosen.rule_settings,
+            overlay,
+            model,
+            rng,
+            chosen.average,
+            samples,
+            chosen.learner.plain_rate() or 0.0,
+        )
         return Node(node, overlay, chosen.rule(setup))
 
     def standing(self) -> list[Node]:

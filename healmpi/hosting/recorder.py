@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from healmpi.learning.jobs import Judgement
 from healmpi.messages import GROUP_REDUCTION, HEADER_BYTES, Kind, Message, kind_count, numbered
 from healmpi.node import Action, GroupReport
 from healmpi.results.rows import CycleRows, FaultRow, GroupRow
@@ -24,7 +25,7 @@ TRAIN, MESSAGING, WAIT, GROUP, HARNESS, EVALUATION = range(len(PHASES))
 class Traffic:
     """Messages and bytes by hosted node and kind, in this cycle. Plain lists: one is added to per message.
 
-    kinds: of this run, in the order of the tables. model_size: floats in a model.
+    kinds: of this run, in the order of the tables. model_size: floats in what is sent as a model.
     """
 
     def __init__(self, hosted: range, kinds: Sequence[Kind], model_size: int):
@@ -86,10 +87,13 @@ class Traffic:
 
 
 class Recorder:
-    """One rank's record of the current cycle. nodes: the hosted ids, a block. kinds: of messages. model_size: floats in a model."""
+    """One rank's record of the current cycle. nodes: the hosted ids, a block. kinds: of messages. model_size: floats in one that is sent.
 
-    def __init__(self, nodes: range, kinds: Sequence[Kind], view_size: int, model_size: int):
-        self._nodes, self._view_size = nodes, view_size
+    classes: of the data; 0: nothing is learnt.
+    """
+
+    def __init__(self, nodes: range, kinds: Sequence[Kind], view_size: int, model_size: int, classes: int):
+        self._nodes, self._view_size, self._classes = nodes, view_size, classes
         self.cycle = 0
         self.traffic = Traffic(nodes, kinds, model_size)
         self.faults: list[FaultRow] = []
@@ -105,6 +109,8 @@ class Recorder:
         self.trained = np.zeros(count, bool)
         self.accuracy = np.full(count, np.nan, np.float32)
         self.loss = np.full(count, np.nan, np.float32)
+        self.own_accuracy = np.full(count, np.nan, np.float32)
+        self.class_hits = np.zeros(self._classes, np.int64)
         self.crc = np.zeros(count, np.uint32)
 
     def index(self, node: int) -> int:
@@ -115,9 +121,10 @@ class Recorder:
         self.trained[index], self.train_loss[index] = True, loss
         self.seconds[index, TRAIN] += seconds
 
-    def evaluated(self, node: int, accuracy: float, loss: float, model: np.ndarray) -> None:
+    def evaluated(self, node: int, found: Judgement, own_accuracy: float, model: np.ndarray) -> None:
         index = self.index(node)
-        self.accuracy[index], self.loss[index] = accuracy, loss
+        self.accuracy[index], self.loss[index], self.own_accuracy[index] = found.accuracy, found.loss, own_accuracy
+        self.class_hits += found.hits
         self.crc[index] = zlib.crc32(model.data)
 
     def fault(self, tick: int, node: int, kind: str, detail: str) -> None:
@@ -150,6 +157,7 @@ class Recorder:
             ticks=ticks,
             accuracy=self.accuracy,
             loss=self.loss,
+            own_accuracy=self.own_accuracy,
             train_loss=self.train_loss,
             trained=self.trained,
             alive=np.array(alive, bool),
@@ -159,6 +167,7 @@ class Recorder:
             model_crc32=self.crc,
             seconds=self.seconds,
             **self.traffic.tables(),
+            class_hits=self.class_hits,
             views=None if views is None else self._padded(views),
         )
         self._clear()

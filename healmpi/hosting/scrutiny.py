@@ -26,6 +26,7 @@ class Scrutiny:
 
     def __init__(self, chosen: Chosen, nodes: int, model_size: int, clock: Clock):
         self._nodes, self._model_size, self._clock = nodes, model_size, clock
+        self._vector_size = chosen.vector_size(model_size)
         self._kinds, self._of_overlay = frozenset(chosen.kinds), frozenset(chosen.topology.kinds)
 
     def __call__(self, node: Node, event: Event, tick: int, end: int, actions: Sequence[Action]) -> None:
@@ -41,6 +42,9 @@ class Scrutiny:
             elif type(action) is Train:
                 what = f"node {node.id} wants to train a model which is"
                 self._check_vector(what, action.model, self._model_size)
+                if action.correction is not None:
+                    what = f"node {node.id} wants gradients corrected by what is"
+                    self._check_vector(what, action.correction, self._model_size)
             elif type(action) is EnterGroup:
                 self._check_group(node.id, action)
             elif type(action) is not GroupReport:
@@ -80,7 +84,7 @@ class Scrutiny:
             raise Misuse(f"{what} of {members}: ascending ids of the run are needed, its own among them")
         if len(weights) != len(members) or not all(_is_whole(one) and one >= 0 for one in weights):
             raise Misuse(f"{what} with the weights {weights}: a whole number from 0 on for each of {len(members)} members is needed")
-        self._check_vector(f"{what} with a vector which is", group.vector, self._model_size)
+        self._check_vector(f"{what} with a vector which is", group.vector, self._vector_size)
 
     def _check_vector(self, what: str, vector: Any, size: int | None) -> None:
         """size: None: any. From here on nobody can change it, whether it stays in this process or not."""

@@ -42,7 +42,9 @@ class RunBar:
     def _opening(self) -> str:
         config, size, choices = self._config, self._ranks.size, self._config.chosen.choices
         processes = "1 rank" if size == 1 else f"{size} ranks"
-        what = f"{config.title}: {config.run.nodes} nodes on {processes}, {config.run.cycles} cycles"
+        what = (
+            f"{config.title}: {config.run.nodes} {'node' if config.run.nodes == 1 else 'nodes'} on {processes}, {config.run.cycles} cycles"
+        )
         if config.learns:
             what += f", {choices['model'].label} on {choices['data'].label} ({config.data.partition})"
         return f"{what}, {choices['topology'].label}{_sizes(config)}, seed {config.run.seed}"

@@ -41,6 +41,11 @@ class Prepared:
         """Floats in a model; 0 when nothing is learnt."""
         return self.learner.size if self.learner else 0
 
+    @property
+    def vector_size(self) -> int:
+        """Floats in what is sent as a model; 0 when nothing is learnt."""
+        return self.config.chosen.vector_size(self.model_size)
+
 
 def prepare(config: Config, ranks: Ranks) -> Prepared:
     """Load and check everything the run needs, on all ranks together. Raises Refused."""
@@ -66,6 +71,7 @@ def _load(begun: float, config: Config, nodes: range) -> tuple[Prepared, int]:
     """And a checksum of the data set."""
     chosen, seed = config.chosen, config.run.seed
     data = inspecting.load(chosen, seed)
+    chosen.rule.check_samples(chosen.rule_settings, len(data.train_y))
     parts = chosen.partition.parts(data.train_y, config.run.nodes, seed)
     counts = partition.label_counts(data.train_y, parts, data.classes)
     # torch takes seconds to import: everything that is cheap to refuse has been refused by now.

@@ -111,7 +111,7 @@ def _run(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, watch: Watch,
     config = prepared.config
     writer = ranks.fail_together(lambda: _part_writer(prepared, ranks, out, run_id, saved))
     with _closing(writer):
-        world = ranks.world(config.run.nodes, prepared.model_size, config.chosen.average, config.limits.step_timeout_s)
+        world = ranks.world(config.run.nodes, prepared.vector_size, config.chosen.average, config.limits.step_timeout_s)
         saver = StateSaver(ranks, out, writer, options.limits, prepared, run_id, saved)
         host = _host(prepared, ranks, world, writer, watch, saver)
         if saved is not None:
@@ -178,6 +178,7 @@ def _needed_bytes(prepared: Prepared, ranks: Ranks) -> int:
         static=chosen.topology.static,
         views_every=config.results.views_every,
         save_models=config.results.save_models,
+        classes=len(prepared.learner.tested) if prepared.learner else 0,
     )
 
 
@@ -237,9 +238,9 @@ def _facts(config: Config, ranks: Ranks) -> dict[str, str | int | float]:
 def _partition(prepared: Prepared) -> Partition | None:
     """Who holds which samples, of the nodes that live here."""
     nodes = prepared.nodes
-    if prepared.label_counts is None:
+    if prepared.label_counts is None or prepared.learner is None:
         return None
-    return [prepared.parts[node] for node in nodes], prepared.label_counts[nodes.start : nodes.stop]
+    return [prepared.parts[node] for node in nodes], prepared.label_counts[nodes.start : nodes.stop], prepared.learner.tested
 
 
 def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, facts: dict[str, Any]) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from healmpi.config import Config
-from healmpi.hosting.closing import Progress
+from healmpi.hosting.closing import Progress, Watch
 from healmpi.hosting.stopping import STOP_FILE, Limits, Stopped, stop_path, why_stop
 from healmpi.launch import progress
 from healmpi.launch import run as one_run
@@ -20,6 +21,9 @@ from healmpi.results.folder import PartsFolder
 from healmpi.results.info import identity
 from healmpi.results.schema import ResultsError
 from healmpi.settings import UsageError
+
+SIGN_OF_LIFE_S = 10.0
+"""How often ranks that wait for the first one hear of it: far below the longest wait for others."""
 
 OPEN, DONE, OTHER = "open", "done", "other"
 
@@ -71,7 +75,8 @@ def run(suite: Suite, ranks: Ranks, folder: Path, force: bool, limits: Limits) -
             if reason:
                 raise Stopped(f"before {experiment.name}: {reason}")
             bar.begin(experiment)
-            failure = _run_one(experiment, ranks, folder, bar, force, own)
+            go = _run_one if experiment.config.run.nodes >= ranks.size else _run_on_first
+            failure = go(experiment, ranks, folder, bar, force, own)
             outcomes[experiment.name].failure = failure
             bar.end(experiment, failure)
     return list(outcomes.values())
@@ -96,16 +101,49 @@ def _states(suite: Suite, folder: Path, force: bool) -> list[str]:
     return states
 
 
-def _run_one(experiment: Experiment, ranks: Ranks, folder: Path, bar: _Bar, force: bool, limits: Limits) -> str | None:
-    """Why it failed, or None. Raises Stopped."""
+def _run_one(
+    experiment: Experiment, ranks: Ranks, folder: Path, bar: _Bar, force: bool, limits: Limits, watch: Watch | None = None
+) -> str | None:
+    """Why it failed, or None. watch: called after each cycle, instead of the bar's. Raises Stopped."""
     try:
         prepared = one_run.prepare(experiment.config, ranks)
         # What a stopped suite left of this experiment goes on from its checkpoint; without one it starts again.
         options = one_run.Options(force, True, limits)
-        one_run.execute(prepared, ranks, result_path(experiment, folder), bar.watch, options, bar.go_on)
+        one_run.execute(prepared, ranks, result_path(experiment, folder), watch or bar.watch, options, bar.go_on)
     except (one_run.Refused, one_run.RunFailed) as error:
         return str(error)
     return None
+
+
+def _run_on_first(experiment: Experiment, ranks: Ranks, folder: Path, bar: _Bar, force: bool, limits: Limits) -> str | None:
+    """The same of what has fewer nodes than there are ranks: the first rank runs it alone. Raises Stopped, on all ranks.
+
+    The others hear every SIGN_OF_LIFE_S that it goes on, so that their deadline is not that of the whole run.
+    """
+    told: tuple[str | None, str | None] | None = None
+    if ranks.rank != 0:
+        while (told := ranks.allgather(None)[0]) is None:
+            pass
+    else:
+        heard = time.monotonic()
+
+        def watch(state: Progress) -> None:
+            nonlocal heard
+            if time.monotonic() - heard > SIGN_OF_LIFE_S:
+                ranks.allgather(None)
+                heard = time.monotonic()
+            bar.watch(state)
+
+        try:
+            told = (_run_one(experiment, Ranks(), folder, bar, force, limits, watch), None)
+        except Stopped as error:
+            told = (None, str(error))
+        ranks.allgather(told)
+    assert told is not None
+    failure, stopped = told
+    if stopped is not None:
+        raise Stopped(stopped)
+    return failure
 
 
 def cost(config: Config) -> float:

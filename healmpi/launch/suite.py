@@ -15,6 +15,8 @@ A suite file is TOML: `base` holds what all experiments share, `axes` what they 
     algorithm = "gossip"
     scenario = ["crash20"]
 
+An algorithm made for a fixed number of nodes, as the central baseline is, has that number whatever base and axes say.
+
 An experiment is named after its place on each axis: heal-crash20-s1. Seeds vary slowest, so that a suite that is stopped half-way
 holds whole comparisons with fewer seeds, instead of some algorithms with all of them.
 """
@@ -211,6 +213,9 @@ def _experiment(base: Any, values: Sequence[_Value], labels: dict[str, str], axe
         override(table, text)
     try:
         config = Config.from_table(table)
+        if fixed := config.fixed_nodes:
+            # What the base says of nodes is for the others; with fewer nodes than ranks the first rank runs it alone.
+            config, ranks = config.fitted(fixed), min(ranks, fixed)
         if not config.run.nodes:
             raise UsageError("run.nodes", 0, "a number: in a suite it must not depend on the number of ranks")
         return Experiment(name, labels, config.resolve(ranks))

@@ -25,7 +25,7 @@ from torch.nn.functional import cross_entropy
 from healmpi import streams
 from healmpi.learning import device
 from healmpi.learning.data import Dataset
-from healmpi.learning.jobs import TrainJob, TrainResult
+from healmpi.learning.jobs import Judgement, TrainJob, TrainResult
 from healmpi.learning.learners.serial import Serial
 from healmpi.learning.models.flat import FlatModel
 from healmpi.learning.models.kind import Model
@@ -44,7 +44,8 @@ class _Shard(NamedTuple):
 class Learner:
     """Training and evaluation on one rank.
 
-    size: length of a model vector. flat: the network that serves all nodes. staging: the way of their models into it.
+    size: length of a model vector. tested: int64 [classes], samples of the test set by label. flat: the network that serves all
+    nodes. staging: the way of their models into it.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Learner:
         self._step = _bare_step(self._optimizer)
         self._states: dict[int, tuple[int, dict[str, Any]]] = {}
         self.size = self.flat.size
+        self.tested = np.bincount(dataset.test_y, minlength=dataset.classes)
 
     def initial(self, node: int) -> np.ndarray:
         """The model that `node` starts with: float32 [size], not writeable; the same for all when model.initial is 'common'."""
@@ -76,6 +78,10 @@ class Learner:
         """A random model of that incarnation's own: float32 [size], not writeable."""
         seed = streams.whole(self._seed, "init", node, incarnation)
         return device.Staging(FlatModel(self._build(seed)).vector, False).take()
+
+    def labels(self, node: int) -> np.ndarray:
+        """Training samples of the node's shard by label: int64 [classes]."""
+        return np.bincount(self._shards[node].y.cpu().numpy(), minlength=self._dataset.classes)
 
     def forget(self, node: int) -> None:
         """Drop the node's optimizer state, if any."""
@@ -105,9 +111,13 @@ class Learner:
         return [self._train_one(job) for job in jobs]
 
     def evaluate(self, vectors: Sequence[np.ndarray]) -> list[tuple[float, float]]:
-        """Accuracy and mean loss of each model on the whole test set. vectors: float32 [size] each; equal ones cost once."""
+        """Accuracy and mean loss of each model on the whole test set. vectors: float32 [size] each."""
+        return [(one.accuracy, one.loss) for one in self.judge(vectors)]
+
+    def judge(self, vectors: Sequence[np.ndarray]) -> list[Judgement]:
+        """Each model on the whole test set. vectors: float32 [size] each; equal ones cost once."""
         distinct, places = _distinct(list(vectors))
-        correct, loss = np.zeros(len(distinct), np.int64), np.zeros(len(distinct))
+        correct, loss = np.zeros((len(distinct), len(self.tested)), np.int64), np.zeros(len(distinct))
         samples = len(self._dataset.test_y)
         self.flat.module.eval()
         with torch.no_grad():
@@ -121,7 +131,7 @@ class Learner:
                     hits, total = self._judge(batch)
                     correct[row] += hits
                     loss[row] += total
-        return [(float(correct[row] / samples), float(loss[row] / samples)) for row in places]
+        return [Judgement(float(correct[row].sum() / samples), float(loss[row] / samples), correct[row]) for row in places]
 
     def _build(self, seed: int) -> torch.nn.Module:
         # Drawn on the CPU, so that models start from the same bits on every device.
@@ -129,23 +139,28 @@ class Learner:
             torch.manual_seed(seed)
             return self._model.build(self._dataset.input_shape, self._dataset.classes)
 
-    def _judge(self, batch: _Shard) -> tuple[int, float]:
+    def _judge(self, batch: _Shard) -> tuple[np.ndarray, float]:
         out = self.flat.module(batch.x)
-        hits = (out.argmax(1) == batch.y).sum()
-        return int(hits), float(cross_entropy(out, batch.y, reduction="sum"))
+        found, wanted = out.argmax(1).cpu().numpy(), batch.y.cpu().numpy()
+        # numpy's bincount costs what torch's sum did; torch's own takes three times as long over so few numbers.
+        hits = np.bincount(wanted[found == wanted], minlength=len(self.tested))
+        return hits, float(cross_entropy(out, batch.y, reduction="sum"))
 
     def _train_one(self, job: TrainJob) -> TrainResult:
         start = time.perf_counter()
         self.staging.put(job.model)
         self.flat.reset_integers()
         self._swap_in(job)
-        loss, samples = self._descend(job)
+        loss, samples, steps = self._descend(job)
         self._swap_out(job)
         self.flat.check_views()
-        return TrainResult(job.node, self.staging.take(), loss, samples, time.perf_counter() - start)
+        return TrainResult(job.node, self.staging.take(), loss, samples, time.perf_counter() - start, steps)
 
-    def _descend(self, job: TrainJob) -> tuple[float, int]:
-        """All steps of a job. The hot loop: names bound outside, and nothing is read back from torch before its end."""
+    def _descend(self, job: TrainJob) -> tuple[float, int, int]:
+        """Mean loss, samples and number of a job's steps.
+
+        The hot loop: names bound outside, and nothing is read back from torch before its end.
+        """
         rng = streams.generator(self._seed, "batches", job.node, job.incarnation, job.cycle)
         # Not torch.manual_seed, which takes 0.1 ms to look for accelerators.
         seed = int(rng.integers(2**63))
@@ -153,16 +168,37 @@ class Learner:
         if self._device.type == "cuda":
             torch.cuda.manual_seed(seed)
         module, zero, step = self.flat.module, self.flat.gradient.zero_, self._step
+        adjust = self._adjustment(job)
         total, steps, samples = torch.zeros((), device=self._device), 0, 0
         for x, y in _batches(self._shards[job.node], rng, self._settings):
             zero()
             loss = cross_entropy(module(x), y)
             loss.backward()
+            if adjust is not None:
+                adjust()
             step()
             total += loss.detach()
             steps += 1
             samples += len(y)
-        return float(total) / steps, samples
+        return float(total) / steps, samples, steps
+
+    def _adjustment(self, job: TrainJob) -> Callable[[], None] | None:
+        """What is added to the loss's gradient in each step: FedProx's pull to the job's start, the rule's correction. None: nothing."""
+        gradient, now, mu = self.flat.gradient, self.flat.parameters_view, self._settings.proximal
+        terms: list[Callable[[], Any]] = []
+        if mu:
+            start = now.clone()
+            terms.append(lambda: gradient.add_(now - start, alpha=mu))
+        if job.correction is not None:
+            fixed = torch.tensor(job.correction[: len(gradient)], device=self._device)
+            terms.append(lambda: gradient.add_(fixed))
+
+        def adjust() -> None:
+            with torch.no_grad():
+                for term in terms:
+                    term()
+
+        return adjust if terms else None
 
     def _swap_in(self, job: TrainJob) -> None:
         """Give the optimizer the node's own state. A newcomer never inherits its predecessor's."""

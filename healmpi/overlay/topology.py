@@ -31,7 +31,8 @@ class Topology:
     name: of one that is shipped. Settings: its options. serves: what a rule finds in it (node.PEERS, HUBS), and whether its overlay is
     worth running alone (ALONE). static: whether links never change: then they belong to the slot, and a newcomer takes over its
     predecessor's. abundant: whether views hold more peers than a rule needs in a cycle. ticks: how long its step in a cycle takes.
-    kinds: of its messages. view_size: ids in a view at most. hubs_wanted: hubs or servers that there should be; 0: all nodes are alike.
+    kinds: of its messages. fixed_nodes: how many nodes it is made for; 0: any number from 2 on. spared: whether the fault plan passes over
+    all of them. view_size: ids in a view at most. hubs_wanted: hubs or servers that there should be; 0: all nodes are alike.
     """
 
     name: ClassVar[str] = ""
@@ -41,6 +42,8 @@ class Topology:
     abundant: ClassVar[bool] = False
     ticks: ClassVar[int] = 0
     kinds: ClassVar[tuple[Kind, ...]] = ()
+    fixed_nodes: ClassVar[int] = 0
+    spared: ClassVar[bool] = False
 
     view_size: int = 0
     hubs_wanted: int = 0

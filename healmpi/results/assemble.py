@@ -13,6 +13,8 @@ from healmpi.results import tables, verdict
 from healmpi.results.files import close_trimmed, open_file, open_part, reason_array, reserve
 from healmpi.results.parts import FINISHED, Part, Run
 from healmpi.results.schema import (
+    CLASS_ACCURACY,
+    CLASS_HITS,
     CYCLE_COLUMNS,
     FAULT_COLUMNS,
     GROUP_COLUMNS,
@@ -112,6 +114,8 @@ def _write_cycles(group: tables.Group, run: Run) -> None:
     group.count("node", run.nodes)
     group.scale("kind", kinds)
     group.scale("phase", PHASES)
+    tested = _test_counts(run)
+    group.count("label", len(tested))
     group.put("carries_model", np.array([kind in carrying for kind in kinds], np.int8))
     with open_part(run.first.path) as first:
         group.put("ticks", first["cycles/ticks"][: len(run.cycles)])
@@ -119,7 +123,32 @@ def _write_cycles(group: tables.Group, run: Run) -> None:
     row_bytes = sum(int(np.prod([widths[dim] for dim in column.dims[1:]])) * np.dtype(column.dtype).itemsize for column in CYCLE_COLUMNS)
     # No chunk is longer than a block, so that a block of whole chunks stays within its bound.
     most_rows = max(1, tables.BLOCK_BYTES // max(1, row_bytes))
-    _fill([group.create(column, most_rows) for column in CYCLE_COLUMNS], run, CYCLE_COLUMNS, "cycles")
+    made = [group.create(column, most_rows) for column in CYCLE_COLUMNS]
+    _fill(made, run, CYCLE_COLUMNS, "cycles")
+    accuracy = next(table for table, column in zip(made, CYCLE_COLUMNS, strict=True) if column.name == "accuracy")
+    _fill_classes(group.create(CLASS_ACCURACY), accuracy, tested, run)
+
+
+def _test_counts(run: Run) -> np.ndarray:
+    """Samples of the test set by label, which all parts know: int64 [classes]; of length 0 where nothing is learnt."""
+    with open_part(run.first.path) as first:
+        return first["partition/test_counts"][:] if "partition/test_counts" in first else np.zeros(0, np.int64)
+
+
+def _fill_classes(table: h5py.Dataset, accuracy: h5py.Dataset, tested: np.ndarray, run: Run) -> None:
+    """Accuracy by class: what all ranks' evaluated nodes got right, over what they were asked."""
+    if not table.size:
+        return
+    for start, stop in tables.blocks([table]):
+        hits = np.zeros((stop - start, len(tested)), np.int64)
+        for part in run.parts:
+            with open_part(part.path) as file:
+                hits += file[f"cycles/{CLASS_HITS.name}"][start:stop]
+        judged = (~np.isnan(accuracy[start:stop])).sum(axis=1)
+        asked = judged[:, None] * tested[None, :]
+        block = np.divide(hits, asked, out=np.full(hits.shape, np.nan), where=asked > 0).astype(np.float32)
+        reserve(table.file, block.nbytes)
+        table[start:stop] = block
 
 
 def _write_overlay(group: tables.Group, run: Run) -> None:
@@ -140,7 +169,8 @@ def _fill(made: Sequence[h5py.Dataset], run: Run, columns: Sequence[Column], sou
         for part in run.parts:
             with open_part(part.path) as file:
                 for block, column in zip(blocks, columns, strict=True):
-                    block[:, part.nodes] = file[f"{source}/{column.name}"][start:stop]
+                    if block.size:
+                        block[:, part.nodes] = file[f"{source}/{column.name}"][start:stop]
         reserve(made[0].file, sum(block.nbytes for block in blocks))
         for table, block in zip(made, blocks, strict=True):
             table[start:stop] = block
@@ -214,6 +244,7 @@ def _write_partition(group: tables.Group, run: Run) -> None:
     group.count("boundary", run.nodes + 1)
     group.count("sample", int(offsets[-1]))
     group.put("node_offsets", offsets)
+    group.put("test_counts", _test_counts(run))
     counts, indices = group.create("label_counts"), group.create("sample_indices")
     for part in run.parts:
         with open_part(part.path) as source:

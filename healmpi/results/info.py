@@ -88,7 +88,7 @@ def _stored_figures(file: h5py.File) -> list[FigureOfMerit]:
 def _heading(file: h5py.File) -> list[str]:
     table = json.loads(file["config"].attrs["json"])
     run, data = (table.get(name, {}) for name in ("run", "data"))
-    size = f"{file.attrs['nodes']} nodes on {_count(int(file.attrs['ranks']), 'rank')}"
+    size = f"{_count(int(file.attrs['nodes']), 'node')} on {_count(int(file.attrs['ranks']), 'rank')}"
     what = f"{file.attrs.get('title') or _algorithm(table)}: {size}, {_count(len(file['cycles/cycle']), 'cycle')}"
     if run.get("warmup_cycles"):
         what += f" ({run['warmup_cycles']} of warm-up)"

@@ -70,18 +70,29 @@ def _check_leftovers(parts: PartsFolder, force: bool, leftovers: bool) -> None:
 
 
 def estimate_bytes(
-    *, nodes: int, cycles: int, kinds: int, ranks: int, model_size: int, view_width: int, static: bool, views_every: int, save_models: bool
+    *,
+    nodes: int,
+    cycles: int,
+    kinds: int,
+    ranks: int,
+    model_size: int,
+    view_width: int,
+    static: bool,
+    views_every: int,
+    save_models: bool,
+    classes: int = 0,
 ) -> int:
     """About what a run writes, parts and merged file together.
 
     cycles: recorded ones, those of warm-up included. kinds: how many kinds of message it has. model_size: floats in a model.
-    view_width: ids in a view at most; static: views are written once. views_every: 0: they are not written.
+    classes: of the data. view_width: ids in a view at most; static: views are written once. views_every: 0: they are not written.
     """
     widths = {"phase": len(PHASES), "kind": kinds}
     row = sum(np.dtype(column.dtype).itemsize * widths.get(column.dims[-1], 1) for column in CYCLE_COLUMNS)
     views = cycles // views_every if views_every else 0
     tables = nodes * (cycles * row + (min(1, views) if static else views) * 4 * view_width)
     models = 2 * 4 * nodes * model_size if save_models else 0
+    tables += 8 * cycles * classes * ranks
     return int(tables * (1 + MERGED_SHARE)) + models + ranks * RANK_BYTES
 
 

@@ -12,7 +12,9 @@ class CycleRows:
     """One cycle of the L nodes hosted by one rank; K = number of kinds of message in the run, in the writer's order; c = view size.
 
     cycle: its number (warm-up cycles end at 0). ticks: supersteps it took.
-    accuracy, loss: float32 [L], on the common test set; nan where not evaluated. train_loss: float32 [L], mean over the
+    accuracy, loss: float32 [L], on the common test set; nan where not evaluated. own_accuracy: float32 [L], the same weighted by
+    the labels of the node's own shard. class_hits: int64 [classes], test samples of each class that the evaluated nodes get
+    right, added up. train_loss: float32 [L], mean over the
     local steps; nan where the node did not train, which `trained`, bool [L], tells. alive, is_hub: bool [L].
     incarnation: int32 [L], how often the slot was replaced. staleness: int32 [L], cycles since the node last took in a
     global model, or other nodes' models; -1: never. model_crc32: uint32 [L], of the model's bytes at the end of the cycle; 0: not computed.
@@ -25,6 +27,7 @@ class CycleRows:
     ticks: int
     accuracy: np.ndarray
     loss: np.ndarray
+    own_accuracy: np.ndarray
     train_loss: np.ndarray
     trained: np.ndarray
     alive: np.ndarray
@@ -38,6 +41,7 @@ class CycleRows:
     messages_dropped: np.ndarray
     bytes_out: np.ndarray
     bytes_in: np.ndarray
+    class_hits: np.ndarray
     views: np.ndarray | None
 
 

@@ -16,7 +16,7 @@ from healmpi.messages import LONGEST_NAME
 
 SCHEMA = "healmpi-results"
 PART_SCHEMA = "healmpi-results-part"
-SCHEMA_VERSION = "1.2"
+SCHEMA_VERSION = "1.3"
 """Major: readers of an older one must refuse. Minor: something was added, older readers go on."""
 
 PHASES = ("train", "messaging", "wait", "group", "harness", "evaluation")
@@ -112,6 +112,14 @@ CYCLE_COLUMNS = _in_parts(
     "cycles",
     Column("accuracy", "f4", _NODE, "1", np.nan, "share of the common test set that the node's model gets right; nan: not evaluated"),
     Column("loss", "f4", _NODE, "nat", np.nan, "mean loss on the common test set; nan with a finite accuracy: the model diverged"),
+    Column(
+        "own_accuracy",
+        "f4",
+        _NODE,
+        "1",
+        np.nan,
+        "accuracy on the common test set, its classes weighted by the labels of the node's own training shard; nan: not evaluated",
+    ),
     Column("train_loss", "f4", _NODE, "nat", np.nan, "mean loss over the local steps of the cycle; look at `trained` first"),
     Column("trained", "i1", _NODE, "bool", 0, "whether the node trained in the cycle"),
     Column("alive", "i1", _NODE, "bool", 0, "whether the node took part at the end of the cycle"),
@@ -135,11 +143,24 @@ CYCLE_COLUMNS = _in_parts(
 )
 """What is known of every node in every cycle: the fields of rows.CycleRows that are arrays of all cycles."""
 
+CLASS_ACCURACY = Column(
+    "class_accuracy",
+    "f4",
+    ("cycle", "label"),
+    "1",
+    np.nan,
+    "share of a class's test samples that models get right, mean over evaluated live nodes; nan: not evaluated, or no such samples",
+)
+"""A quotient of sums over all ranks: parts have whole numbers, so that its bits do not depend on how many they are."""
+
+CLASS_HITS = Column("class_hits", "i8", ("cycle", "label"), "sample", 0, "test samples got right, summed over evaluated nodes", "cycles")
+
 _CYCLES = (
     *_in_parts("cycles", *_scales("cycle"), Column("ticks", "i4", ("cycle",), "tick", 0, "supersteps of the cycle")),
-    *_scales("node", "kind", "phase"),
+    *_scales("node", "kind", "phase", "label"),
     Column("carries_model", "i1", ("kind",), "bool", 0, "whether messages of this kind carry a model"),
     *CYCLE_COLUMNS,
+    CLASS_ACCURACY,
 )
 
 VIEWS = Column("views", "i4", ("cycle", "node", "slot"), "node", -1, "the node's view, preferred ids first; -1: empty", "views")
@@ -200,6 +221,7 @@ _PARTITION = (
     Column("node_offsets", "i8", ("boundary",), "sample", 0, "node n holds sample_indices[offsets[n]:offsets[n+1]]", ONCE),
     Column("sample_indices", "i8", ("sample",), "1", 0, "rows of the training set", ONCE),
     Column("label_counts", "i8", ("node", "label"), "sample", 0, "training samples by node and label", ONCE),
+    Column("test_counts", "i8", ("label",), "sample", 0, "samples of the common test set by label", ONCE),
 )
 
 _MODELS = (
@@ -254,6 +276,10 @@ FIGURES = {
     "accuracy_mean": ("1", "mean accuracy over live nodes in the last evaluated cycle"),
     "accuracy_std": ("1", "standard deviation of the same (over the nodes, not of the mean)"),
     "accuracy_min": ("1", "least of the same"),
+    "own_accuracy_mean": (
+        "1",
+        "mean accuracy of the same nodes on data like their own: the test set's classes as frequent as in their shards",
+    ),
     "loss_mean": ("nat", "mean test loss of the same nodes"),
     **{f"cycles_to_{target}": ("cycle", f"first evaluated cycle with a mean accuracy of at least {target}") for target in ACCURACY_TARGETS},
     "live_nodes": ("node", "live nodes in the last cycle"),
@@ -290,6 +316,13 @@ TABLES: dict[str, tuple[Column, ...]] = {
 
 What a run does not have is left out: figures of merit, facts about ranks, and `models/parameters` with its dimension.
 """
+
+
+PART_TABLES: dict[str, tuple[Column, ...]] = {
+    group: (*(one for one in columns if one.in_parts), *((CLASS_HITS,) if CLASS_ACCURACY in columns else ()))
+    for group, columns in TABLES.items()
+}
+"""Every dataset of a part by its group, `committed` aside."""
 
 
 def column(path: str) -> Column:

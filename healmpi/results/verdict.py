@@ -208,6 +208,10 @@ def _learning(file: h5py.File, survey: _Survey) -> dict[str, float]:
     found = {}
     if survey.live[-1]:  # else nobody is left who holds a model
         found = {"accuracy_mean": accuracy.mean(), "accuracy_std": accuracy.std(), "accuracy_min": accuracy.min(), "loss_mean": loss.mean()}
+        # Files of before version 1.3 do not have it; nor has a node of whose labels the test set has none.
+        own = group["own_accuracy"][row].astype(np.float64)[judged] if "own_accuracy" in group else np.array([])
+        if np.isfinite(own).any():
+            found["own_accuracy_mean"] = np.nanmean(own)
     cycles, means = group["cycle"][:], np.array(survey.accuracy)
     for target in ACCURACY_TARGETS:
         # Accuracies are float32: a mean of exactly 0.9 comes out a little to either side of it.

@@ -19,15 +19,16 @@ from healmpi.messages import Kind
 from healmpi.results.files import close_trimmed, open_file, reason_array, reserve, text_array
 from healmpi.results.rows import CycleRows, FaultRow, GroupRow
 from healmpi.results.schema import (
+    CLASS_HITS,
     COMMITTED,
     CYCLE_COLUMNS,
     DIGEST_BYTES,
     FAULT_COLUMNS,
     GROUP_COLUMNS,
     PART_SCHEMA,
+    PART_TABLES,
     PHASES,
     SCHEMA_VERSION,
-    TABLES,
     Column,
     column,
     fixed,
@@ -35,13 +36,13 @@ from healmpi.results.schema import (
 
 __all__ = ["CycleRows", "FaultRow", "GroupRow", "PartWriter"]
 
-_GROWING = {f"{group}/{one.name}": one for group, columns in TABLES.items() for one in columns if one.in_parts in COMMITTED}
+_GROWING = {f"{group}/{one.name}": one for group, columns in PART_TABLES.items() for one in columns if one.in_parts in COMMITTED}
 
 CHUNK_BYTES = 32 * 1024
 LONGEST_CHUNK_ROWS = 1024
 
-Partition = tuple[Sequence[np.ndarray], np.ndarray]
-"""Per hosted node its sample indices; int [nodes, classes], how many samples of each label it holds."""
+Partition = tuple[Sequence[np.ndarray], np.ndarray, np.ndarray]
+"""Per hosted node its sample indices; int [nodes, classes], how many samples of each label it holds; int [classes], the test set's."""
 
 
 class PartWriter:
@@ -77,7 +78,8 @@ class PartWriter:
         """Create the file, write all that is known before the first cycle and flush it.
 
         nodes: the hosted ids, a block in ascending order. title: what the run is called. scenario: its faults in a sentence. kinds:
-        of the run's messages, in the order of the last axis of CycleRows. run_id: one for all parts of a run.
+        of the run's messages, in the order of the last axis of CycleRows. partition: None: nothing is learnt.
+        run_id: one for all parts of a run.
         Raises ValueError for other nodes, FileExistsError when the part is there already, OSError when it cannot be written.
         """
         if list(nodes) != list(range(nodes[0], nodes[0] + len(nodes))):
@@ -93,7 +95,8 @@ class PartWriter:
         self._file.create_group("config").attrs.update({"json": config_json, "toml": config_toml})
         self._file.create_group("provenance").attrs.update(provenance)
         self._write_partition(partition)
-        self._create_tables({"node": len(nodes), "phase": len(PHASES), "kind": len(kinds), "slot": view_size})
+        classes = 0 if partition is None else len(partition[2])
+        self._create_tables({"node": len(nodes), "phase": len(PHASES), "kind": len(kinds), "slot": view_size, "label": classes})
         self._file.flush()
 
     @classmethod
@@ -136,6 +139,8 @@ class PartWriter:
         if not self._rows:
             return
         blocks = self._cycle_blocks() | self._view_blocks() | self._group_blocks() | self._fault_blocks()
+        # A table of no width has no rows: a run without messages, for example.
+        blocks = {name: block for name, block in blocks.items() if name in self._tables}
         self._reserve(sum(self._growth_bytes(name, len(block)) for name, block in blocks.items()))
         for name, block in blocks.items():
             self._put(name, block)
@@ -211,11 +216,12 @@ class PartWriter:
     def _write_partition(self, partition: Partition | None) -> None:
         if partition is None:
             return
-        indices, label_counts = partition
+        indices, label_counts, test_counts = partition
         assert len(indices) == len(label_counts) == self._count
         self._store("partition/node_offsets", np.cumsum([0, *(len(one) for one in indices)]))
         self._store("partition/sample_indices", np.concatenate(indices))
         self._store("partition/label_counts", label_counts)
+        self._store("partition/test_counts", test_counts)
 
     def _store(self, name: str, values: np.ndarray | Sequence[bytes]) -> None:
         self._file[name] = np.asarray(values, column(name).dtype)
@@ -224,6 +230,8 @@ class PartWriter:
         for name, one in _GROWING.items():
             # Dimensions that have no width yet are left out: lists of members are laid end to end.
             row = tuple(widths[dim] for dim in one.dims[1:] if dim in widths)
+            if 0 in row:
+                continue
             row_bytes = max(1, int(np.prod(row)) * np.dtype(one.dtype).itemsize)
             rows = max(1, min(LONGEST_CHUNK_ROWS, CHUNK_BYTES // row_bytes))
             self._file.create_dataset(name, (0, *row), one.dtype, maxshape=(None, *row), chunks=(rows, *row))
@@ -232,14 +240,14 @@ class PartWriter:
 
     def _keep_tables_open(self) -> None:
         # Looking a dataset up costs as much as writing it.
-        self._tables = {name: self._file[name] for name in _GROWING}
+        self._tables = {name: self._file[name] for name in _GROWING if name in self._file}
 
     # A block of cycles: what is added to which table.
 
     def _cycle_blocks(self) -> dict[str, np.ndarray]:
         rows = self._rows
         blocks = {f"cycles/{name}": np.array([getattr(one, name) for one in rows]) for name in ("cycle", "ticks")}
-        return blocks | {f"cycles/{one.name}": np.stack([getattr(row, one.name) for row in rows]) for one in CYCLE_COLUMNS}
+        return blocks | {f"cycles/{one.name}": np.stack([getattr(row, one.name) for row in rows]) for one in (*CYCLE_COLUMNS, CLASS_HITS)}
 
     def _view_blocks(self) -> dict[str, np.ndarray]:
         views = {one.cycle: one.views for one in self._rows if one.views is not None}

@@ -83,7 +83,8 @@ class Page:
         if quiet:
             self._count_overlay(notes)
         asked = _asked(notes)
-        wordings = {node: Wording(node, notes.names, quiet, notes.views.get(node, ()), asked.get(node, ())) for node in nodes}
+        number = "that counts" if hasattr(self._config.chosen.rule_settings, "weighting") else "of age"
+        wordings = {node: Wording(node, notes.names, quiet, notes.views.get(node, ()), asked.get(node, ()), number) for node in nodes}
         struck = [row for row in faults if row.node >= 0]
         for tick in sorted({tick for tick, _ in notes.moments} | set(notes.groups) | {row.tick for row in struck if row.tick >= 0}):
             self._tick(tick, notes, wordings, [row for row in struck if row.tick == tick])

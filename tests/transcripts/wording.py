@@ -39,10 +39,12 @@ class Wording:
     """Puts what one node was told and did in a tick into phrases.
 
     names: of models. quiet: kinds of messages that are only counted. view: with which it began the cycle. asked: for their views.
+    number: what the number beside a model says.
     """
 
-    def __init__(self, node: int, names: Names, quiet: frozenset[str], view: Sequence[int], asked: Sequence[int]):
+    def __init__(self, node: int, names: Names, quiet: frozenset[str], view: Sequence[int], asked: Sequence[int], number: str = "of age"):
         self._node, self._names, self._quiet, self._view, self._asked = node, names, quiet, view, asked
+        self._number = number
 
     def model(self, vector: np.ndarray | None) -> str:
         """The name, the own id in it replaced by OWN."""
@@ -113,7 +115,7 @@ class Wording:
             return " ".join(f"{peer}@{stamp}" for peer, stamp in zip(payload[::2], payload[1::2], strict=True))
         if isinstance(payload, tuple):
             return f"({ids(payload)})"
-        return "" if payload is None else self.model(payload) + (f" of age {number}" if number else "")
+        return "" if payload is None else self.model(payload) + (f" {self._number} {number}" if number else "")
 
     def _tally(self, replies: Sequence[Message]) -> str:
         """How often each id occurs in the views that came, the most frequent first, then by id: Elevator's frequency map."""

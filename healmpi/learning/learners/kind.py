@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 
 from healmpi.learning.data import Dataset
-from healmpi.learning.jobs import TrainJob, TrainResult
+from healmpi.learning.jobs import Judgement, TrainJob, TrainResult
 from healmpi.learning.models.kind import Model
 from healmpi.settings import NoSettings, Section
 
@@ -32,6 +32,10 @@ class LearnerKind:
         """Threads that training takes in this process."""
         return 1
 
+    def plain_rate(self) -> float | None:
+        """The step size where a step is -rate * gradient and nothing else; None: steps are of another kind."""
+        return None
+
     def trained_samples(self, samples: int, nodes: int) -> int:
         """About how many samples all nodes together take in a cycle; for estimates of cost. samples: of the training part."""
         return samples
@@ -46,18 +50,22 @@ class LearnerKind:
 
 
 class Trainer(Protocol):
-    """Training and evaluation on one rank. size: length of a model vector.
+    """Training and evaluation on one rank. size: length of a model vector. tested: int64 [classes], samples of the test set by label.
 
     Whatever decides over a result's bits must belong to the node, its incarnation and the cycle, never to the rank.
     """
 
     size: int
+    tested: np.ndarray
 
     def initial(self, node: int) -> np.ndarray:
         """The model that `node` starts with: float32 [size], not writeable."""
 
     def newcomer(self, node: int, incarnation: int) -> np.ndarray:
         """A random model of that incarnation's own: float32 [size], not writeable."""
+
+    def labels(self, node: int) -> np.ndarray:
+        """Training samples of the node's shard by label: int64 [classes]."""
 
     def forget(self, node: int) -> None:
         """Drop what lasts from cycle to cycle of the node, if anything."""
@@ -71,5 +79,5 @@ class Trainer(Protocol):
     def train(self, jobs: Sequence[TrainJob]) -> list[TrainResult]:
         """Train each job's model on its node's shard; results in the order of the jobs."""
 
-    def evaluate(self, vectors: Sequence[np.ndarray]) -> list[tuple[float, float]]:
-        """Accuracy and mean loss of each model on the whole test set. vectors: float32 [size] each."""
+    def judge(self, vectors: Sequence[np.ndarray]) -> list[Judgement]:
+        """Each model on the whole test set. vectors: float32 [size] each."""

@@ -30,6 +30,12 @@ class Serial(LearnerKind):
         learning_rate: float = option(0.001, "Step size.", above=0.0, high=1e3)
         momentum: float = option(0.0, "Momentum of 'sgd'.", low=0.0, high=0.9999)
         weight_decay: float = option(0.01, "L2 penalty, added to the gradient.", low=0.0, high=1e3)
+        proximal: float = option(
+            0.0,
+            "FedProx's mu: mu / 2 times the squared distance to the model at the start of the job is added to the loss.",
+            low=0.0,
+            high=1e6,
+        )
         batch_size: int = option(32, "Samples in a step.", low=1, high=10_000_000)
         local_epochs: int = option(1, "Passes over the shard in a cycle (when `local_steps` is 0).", low=1, high=10_000)
         local_steps: int = option(0, "Steps in a cycle instead of whole passes; 0: use `local_epochs`.", low=0, high=10_000_000)
@@ -55,6 +61,11 @@ class Serial(LearnerKind):
     def threads(self) -> int:
         """As configured, or the cores that this process may run on."""
         return self.settings.threads or len(cores.GIVEN)
+
+    def plain_rate(self) -> float | None:
+        settings = self.settings
+        plain = settings.optimizer == "sgd" and not settings.momentum and not settings.proximal
+        return settings.learning_rate if plain else None
 
     def trained_samples(self, samples: int, nodes: int) -> int:
         settings = self.settings
