@@ -52,6 +52,10 @@ COLUMNS = {
 }  # fmt: skip
 
 
+LEGEND = """accuracy: of the live nodes, in the last cycle; mean +- deviation over seeds
+medians: cycles to .85, models sent in a cycle, live nodes and hubs at the end"""
+
+
 def table(rows: Sequence[Row]) -> str:
     """The rows as text: accuracy over seeds as mean +- standard deviation, of the others the median of the runs that have it.
 
@@ -68,6 +72,7 @@ def table(rows: Sequence[Row]) -> str:
             cells.append(f"{f'{statistics.median(values):.4g}{short}' if values else '-':>8}")
         trouble = [f"{count} {what}" for count, what in ((row.failed, "FAILED"), (row.invalid, "INVALID")) if count]
         lines.append("  ".join(cells + trouble))
+    lines.append(LEGEND)
     return "\n".join(lines)
 
 
