@@ -69,7 +69,7 @@ def _event(rng: random.Random) -> dict:
         return {"kind": kind, "cycle": cycle, "last_cycle": cycle + rng.randint(0, 4), "fraction": rng.choice([0.1, 0.3])}
     point = rng.choice(POINTS)
     if kind == "hubs":
-        return {"kind": "crash", "cycle": cycle, "hubs": rng.choice(["one", "all"]), "point": point}
+        return {"kind": "crash", "cycle": cycle, "hubs": rng.choice(["one", "all"]), "dose": rng.choice([0, 3]), "point": point}
     if kind == "best":
         return {"kind": "crash", "cycle": cycle, "best_connected": rng.randint(1, 3), "point": point}
     return {"kind": "crash", "cycle": cycle, "fraction": rng.choice([0.05, 0.2, 0.5]), "point": point}

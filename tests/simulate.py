@@ -53,7 +53,10 @@ class Simulated:
 
 
 def simulate(*overrides: str) -> Simulated:
-    config = Config.load(None, overrides).resolve(1)
+    return simulate_config(Config.load(None, overrides).resolve(1))
+
+
+def simulate_config(config: Config) -> Simulated:
     ranks = Ranks()
     prepared = prepare(config, ranks)
     world = ranks.world(config.run.nodes, prepared.vector_size, config.chosen.average, 60.0)

@@ -102,6 +102,47 @@ def test_hubs_can_be_spared():
     assert sum(kind == "crash" for _, kind in struck) == 5, "half of all, not of those that may be hit"
 
 
+@pytest.mark.parametrize("hubs", [(), (0,), (3, 7), (1, 2, 3, 4, 5)])
+def test_a_dose_is_as_many_nodes_whatever_the_number_of_hubs(hubs):
+    """A server and four workers, five hubs, any five: algorithms lose the same number of nodes."""
+    plan = Plan([FaultEvent(cycle=3, hubs="all", dose=5)], 1)
+    victims = hit(plan, 3, range(20), hubs)
+    assert plan.needs_hubs(3) and len(set(victims)) == 5 and set(hubs) <= set(victims)
+    assert victims == hit(plan, 3, range(20), hubs)
+    assert not hubs or len(hubs) == 5 or victims != hit(Plan([FaultEvent(cycle=3, hubs="all", dose=5)], 2), 3, range(20), hubs)
+
+
+def test_one_hub_and_its_dose_are_one_hub_and_others_that_are_none():
+    for seed in range(20):
+        victims = hit(Plan([FaultEvent(cycle=3, hubs="one", dose=4)], seed), 3, range(12), (0, 5, 9))
+        assert len(victims) == 4 and len({0, 5, 9} & set(victims)) == 1
+
+
+def test_more_hubs_than_the_dose_all_die_and_it_is_told():
+    plan = Plan([FaultEvent(cycle=3, hubs="all", dose=2)], 1)
+    surroundings = Surroundings(range(9), (1, 2, 3))
+    assert hit(plan, 3, range(9), (1, 2, 3)) == [1, 2, 3]
+    assert remarks(3, plan.due(3, surroundings)) == [("none", "2 nodes with all hubs crash at 3: hit 3 nodes")]
+    assert remarks(3, plan.due(3, Surroundings(range(9), (1,)))) == []
+    assert remarks(3, plan.due(3, Surroundings((4,), ()))) == [("none", "2 nodes with all hubs crash at 3: hit 1 node")]
+    assert remarks(3, plan.due(3, Surroundings((), ()))) == [("none", "2 nodes with all hubs crash at 3: hit nobody")]
+
+
+@settings(max_examples=200)
+@given(st.sets(st.integers(0, 40)), st.data(), st.sampled_from(["one", "all"]), st.integers(0, 45), st.integers(0, 10**6))
+def test_a_dose_in_any_surroundings(live, data, which, dose, seed):
+    """Nobody twice, no hub spared or added, never more than the dose but for the hubs; the hubs are those that die without a dose."""
+    hubs = sorted(data.draw(st.sets(st.sampled_from(sorted(live)))) if live else set())
+    first = FaultEvent(cycle=3, nodes=tuple(data.draw(st.sets(st.integers(0, 40), min_size=1))))
+    surroundings = Surroundings(sorted(live), hubs)
+    (_, before), (_, victims) = Plan([first, FaultEvent(cycle=3, hubs=which, dose=dose)], seed).due(3, surroundings)
+    _, (_, without) = Plan([first, FaultEvent(cycle=3, hubs=which)], seed).due(3, surroundings)
+    assert len(set(victims)) == len(victims) and set(victims) <= live - set(before)
+    assert set(victims) & set(hubs) == set(without)
+    free = [node for node in live - set(before) if node not in hubs]
+    assert len(victims) == len(without) + min(len(free), max(0, dose - len(without)))
+
+
 def test_losses_are_told_when_they_begin():
     plan = Plan([FaultEvent(kind="loss", cycle=2, last_cycle=4, fraction=0.5), FaultEvent(kind="loss", cycle=4, fraction=0.5)], 1)
     assert [carried_out(plan, cycle, range(9)).shares for cycle in range(1, 6)] == [[], [0.5], [0.5], [0.5, 0.5], []]
@@ -145,6 +186,8 @@ def test_what_several_losses_leave_over_is_multiplied():
         ({"nodes": (3, 4), "point": "after_send"}, "2 nodes", "2 nodes crash at 5 (after send)"),
         ({"hubs": "all"}, "all hubs", "all hubs crash at 5"),
         ({"hubs": "one"}, "one hub", "one hub crash at 5"),
+        ({"hubs": "all", "dose": 5}, "5 nodes with all hubs", "5 nodes with all hubs crash at 5"),
+        ({"hubs": "one", "dose": 1}, "1 node with one hub", "1 node with one hub crash at 5"),
         ({"best_connected": 1}, "best connected", "best connected crash at 5"),
         ({"best_connected": 2}, "2 best connected", "2 best connected crash at 5"),
         ({"fraction": 0.2, "spare_hubs": True}, "20%", "20% crash at 5, hubs spared"),
@@ -180,6 +223,7 @@ def test_a_lost_commit_breaks_one_attempt_and_nothing_hangs():
     assert run.complaints == [] and run.column("alive").all()
 
 
+DOSE = ("faults.crash_hubs=all", "faults.crash_dose=5", "faults.crash_cycle=12")
 DEATH = ("faults.crash_hubs=all", "faults.crash_cycle=4", "run.nodes=20", "run.cycles=8")
 
 
@@ -192,6 +236,23 @@ def test_without_servers_clients_go_on_training_alone(algorithm, servers):
     assert run.column("staleness")[-1][alive[-1]].tolist() == [5] * (20 - servers), "nobody has heard of a global model since"
     spread = [len(set(run.column("model_crc32")[cycle][alive[cycle]])) for cycle in (2, -1)]
     assert spread == [1, 20 - servers], "one model for all, then a model each"
+
+
+@pytest.mark.parametrize("algorithm", ["heal", "federated", "gaia", "gossip", "epidemic"])
+def test_equal_doses_leave_equally_many_nodes_in_every_algorithm(algorithm):
+    run = simulate(*SMALL, "run.nodes=20", "run.cycles=16", f"run.algorithm={algorithm}", *DOSE)
+    hubs = set(np.flatnonzero(run.column("is_hub")[10]))
+    died = {one.node for one in run.faults}
+    assert len(died) == 5 and hubs <= died and run.column("alive")[-1].sum() == 15
+    assert run.config.fault_events()[0].dose == 5 and scenario(run.config.fault_events()) == "5 nodes with all hubs crash at 12"
+    assert run.complaints == []
+
+
+def test_churn_can_have_a_dose_too():
+    churn = "faults.plan=[{kind='churn', cycle=3, last_cycle=4, hubs='all', dose=3}]"
+    run = simulate(*SMALL, "run.nodes=12", "run.cycles=5", "run.algorithm=federated", churn)
+    assert [run.column("incarnation")[cycle].sum() for cycle in range(5)] == [0, 0, 3, 6, 6]
+    assert scenario(run.config.fault_events()) == "3 nodes with all hubs churn 3-4"
 
 
 def test_one_of_gaias_servers_dies_and_its_workers_alone_are_cut_off():
@@ -359,6 +420,28 @@ def test_an_entry_that_says_what_its_kind_does_not_have_is_refused(entry, words)
     with pytest.raises(UsageError) as raised:
         Config.load(None, [f"faults.plan=[{entry}]"]).resolve()
     assert all(word in str(raised.value) for word in words), str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("faults.plan=[{fraction=0.1, dose=3}]", ["faults.plan.dose", "3", "hubs 'one' and 'all'"]),
+        ("faults.plan=[{nodes=[1], dose=3}]", ["faults.plan.dose", "3"]),
+        ("faults.plan=[{best_connected=1, dose=3}]", ["faults.plan.dose", "3"]),
+        ("faults.plan=[{kind='churn', fraction=0.1, dose=3}]", ["faults.plan.dose", "3"]),
+        ("faults.plan=[{kind='loss', fraction=0.1, dose=3}]", ["faults.plan", "'dose': 3", "a fraction of all messages"]),
+        ("faults.plan=[{dose=3}]", ["faults.plan", "says who is hit"]),
+        ("faults.plan=[{hubs='all', dose=-1}]", ["dose", "-1", "at least 0"]),
+        ("faults.plan=[{hubs='all', dose=9}]", ["faults.plan[0].dose", "9", "at most run.nodes, 8"]),
+        ("faults.crash_dose=3", ["faults.crash_dose", "3", "faults.crash_hubs is 'none'"]),
+    ],
+)
+def test_a_dose_is_of_hubs_and_of_no_more_nodes_than_there_are(given, words):
+    with pytest.raises(UsageError) as raised:
+        Config.load(None, ["run.nodes=8", given]).resolve()
+    assert all(word in str(raised.value) for word in words), str(raised.value)
+    with pytest.raises(UsageError, match=r"faults\.crash_dose = 9 .*at most run\.nodes, 8"):
+        Config.load(None, ["run.nodes=8", "faults.crash_hubs=all", "faults.crash_dose=9"]).resolve()
 
 
 def test_a_silent_node_does_nothing_any_more():

@@ -1,12 +1,16 @@
 """Suites: how a matrix is read, what is refused, and real launches: resumed after a kill, with failures in the middle."""
 
+import itertools
 import signal
 import time
+from collections import defaultdict
 from pathlib import Path
 
+import drawn
 import h5py
 import pytest
-from launch import finish, healmpi, healmpi_mpi, mpirun, rank_processes, start, wait_until
+from launch import ROOT, finish, healmpi, healmpi_mpi, mpirun, rank_processes, start, wait_until
+from simulate import simulate_config
 
 from healmpi.config import Config
 from healmpi.launch import suite as suites
@@ -107,7 +111,7 @@ def test_bad_suites_are_refused_by_name(tmp_path, change, words):
 
 
 def test_an_unknown_suite_names_those_that_are_shipped():
-    with pytest.raises(UsageError, match=r"SUITE = 'X'.*A, B, S, W, elevator, faults, hubs, skew"):
+    with pytest.raises(UsageError, match=r"SUITE = 'X'.*A, B, S, W, cost, elevator, faults, hubs, skew"):
         suites.load("X")
 
 
@@ -126,6 +130,40 @@ def test_class_a_is_as_published():
     assert (mnist.model.name, mnist.learner.optimizer, mnist.learner.learning_rate, mnist.learner.weight_decay) == (
         "lenet5", "adam", 0.001, 0.01,
     )  # fmt: skip
+
+
+def suite_of_this_name(name: str) -> suites.Suite:
+    return suites.load(str(ROOT / name) if "/" in name else name)
+
+
+@pytest.mark.parametrize("name", ["S", "jobs/pitch.toml"])
+def test_where_hubs_and_servers_die_all_algorithms_lose_equally_many_nodes_in_the_same_cycle_with_the_same_seeds(name):
+    struck = [one for one in suite_of_this_name(name).experiments if one.labels["scenario"] == "hubs"]
+    plans, seeds = defaultdict(set), defaultdict(list)
+    for one in struck:
+        (event,) = one.config.fault_events()
+        plans[one.labels.get("task")].add((event.cycle, event.hubs, event.dose))
+        seeds[one.labels.get("task"), one.labels["algorithm"]].append(one.config.run.seed)
+        assert one.config.run.cycles // 2 == event.cycle and event.dose >= one.config.elevator.hub_count
+    assert all(len(found) == 1 for found in plans.values()) and set(map(tuple, seeds.values())) == {(1, 2, 3)}
+    undisturbed = {(*one.labels.values(),) for one in suite_of_this_name(name).experiments if one.labels["scenario"] == "none"}
+    assert undisturbed >= {tuple("none" if label == "hubs" else label for label in one.labels.values()) for one in struck}
+
+
+def test_class_s_holds_every_preset_with_and_without_faults_and_fits_the_job_array():
+    suite = suites.load("S")
+    found = {(one.config.run.algorithm, bool(one.config.fault_events())) for one in suite.experiments}
+    assert found == set(itertools.product(drawn.PRESET_NAMES, (True, False)))
+    assert len(suite.experiments) <= 100, "jobs/slurm/array.sh"
+
+
+@pytest.mark.parametrize(("algorithm", "low", "high"), [("federated", 0.1, 0.3), ("heal", 0.5, 0.8)])
+def test_class_s_shows_that_heal_goes_on_learning_without_its_hubs_and_federated_does_not_without_its_server(algorithm, low, high):
+    """Two labels a node, five of 20 nodes die half-way; three seeds give .21 to .24 and .63."""
+    (one,) = suites.load("S").only([f"skewed-{algorithm}-hubs-s1"]).experiments
+    run = simulate_config(one.config)
+    print(algorithm, [f"{value:.3f}" for value in run.accuracy()])
+    assert run.column("alive")[-1].sum() == 15 and low < run.accuracy()[-1] < high
 
 
 # From the command line.
@@ -167,7 +205,7 @@ def test_a_whole_suite_in_one_process_and_again(tmp_path):
         (["nothing.toml", "-o", "x"], ["SUITE", "nothing.toml", "S, W"]),
         (["S"], ["-o", "folder of the results"]),
         (["S", "-o", "file"], ["-o", "file", "folder"]),
-        (["S", "-o", "x", "--set", "run.cycles=0"], ["spambase-federated-none: run.cycles", "0", "at least 1"]),
+        (["S", "-o", "x", "--set", "run.cycles=0"], ["spambase-federated-none-s1: run.cycles", "0", "at least 1"]),
     ],
 )
 def test_usage_errors_end_with_code_2(tmp_path, arguments, words):

@@ -13,6 +13,9 @@ NO_END = 2**31 - 1
 
 ANY, ONE, ALL = "none", "one", "all"
 
+DOSE = "How many nodes are hit in all where hubs are: others of the live, drawn, make up the number. 0: hubs alone."
+"""Where one algorithm has five hubs and another one server, equal doses make their losses of nodes comparable."""
+
 
 class Arm(Protocol):
     """What becomes of a node's actions when it is to fall silent at some point among them: those that still get out."""
@@ -48,6 +51,7 @@ class Common(Section):
     )
     nodes: tuple[int, ...] = option((), "Ids that are hit.", low=0)
     hubs: str = option(ANY, "Which of the current hubs or servers are hit: 'none', 'one', 'all'.", choices=(ANY, ONE, ALL))
+    dose: int = option(0, DOSE, low=0)
     best_connected: int = option(0, "How many of the live nodes that stand in most views are hit; ties go to the smaller id.", low=0)
     spare_hubs: bool = option(False, "Whether those that are hubs or servers at that time are not hit.")
 
@@ -109,6 +113,8 @@ def check_victims(event: Any) -> None:
         raise UsageError("faults.plan", described(event), "exactly one of fraction, nodes, hubs, best_connected says who is hit")
     if event.spare_hubs and event.hubs != ANY:
         raise UsageError("faults.plan.spare_hubs", True, "false where hubs says who is hit")
+    if event.dose and event.hubs == ANY:
+        raise UsageError("faults.plan.dose", event.dose, "0 where hubs does not say who is hit: it is for hubs 'one' and 'all'")
 
 
 def target_count(event: Any) -> int:

@@ -75,8 +75,9 @@ def check(section: Any, nodes: int, cycles: int) -> None:
         for node in event.nodes:
             if node >= nodes:
                 raise UsageError(f"{where}nodes", node, f"a node id: 0 to {nodes - 1}")
-        if event.best_connected > nodes:
-            raise UsageError(f"{where}best_connected", event.best_connected, f"at most run.nodes, {nodes}")
+        for name in ("best_connected", "dose"):
+            if getattr(event, name) > nodes:
+                raise UsageError(f"{where}{name}", getattr(event, name), f"at most run.nodes, {nodes}")
         if event.cycle > cycles:
             first = "cycle" if index >= short else FAULTS[event.kind].first_field
             raise UsageError(f"{where}{first}", event.cycle, f"at most run.cycles, {cycles}")
@@ -88,12 +89,17 @@ def check(section: Any, nodes: int, cycles: int) -> None:
 def whom(event: Any) -> str:
     """Who, or what share, is hit."""
     if event.nodes:
-        return f"node {event.nodes[0]}" if len(event.nodes) == 1 else f"{len(event.nodes)} nodes"
+        return f"node {event.nodes[0]}" if len(event.nodes) == 1 else _nodes(len(event.nodes))
     if event.best_connected:
         return "best connected" if event.best_connected == 1 else f"{event.best_connected} best connected"
     if event.hubs != ANY:
-        return "all hubs" if event.hubs == ALL else "one hub"
+        hubs = "all hubs" if event.hubs == ALL else "one hub"
+        return f"{_nodes(event.dose)} with {hubs}" if event.dose else hubs
     return f"{100 * event.fraction:.3g}%"
+
+
+def _nodes(count: int) -> str:
+    return f"{count} node{'s' if count > 1 else ''}"
 
 
 def when(event: Any) -> str:
@@ -160,10 +166,15 @@ class Plan:
 
 
 def remarks(cycle: int, due: Sequence[tuple[Any, list[int]]]) -> list[tuple[str, str]]:
-    """Kind and sentence for each entry that hits nobody who is not hit by another one, and each without victims that begins."""
-    missed = [("none", f"{wording(event)}: hit nobody") for event, victims in due if FAULTS[event.kind].hits_nodes and not victims]
+    """Kind and sentence for what is to be said of the entries of a cycle besides their victims.
+
+    Of each that hits nobody who is not hit by another one, or not as many as its dose, and of each without victims that begins.
+    """
+    aimed = [(event, len(victims)) for event, victims in due if FAULTS[event.kind].hits_nodes]
+    missed = [(event, count) for event, count in aimed if not count or event.dose not in (0, count)]
+    told = [("none", f"{wording(event)}: hit {_nodes(count) if count else 'nobody'}") for event, count in missed]
     begun = [event for event, _ in due if not FAULTS[event.kind].hits_nodes and event.cycle == cycle]
-    return missed + [(event.kind, wording(event)) for event in begun]
+    return told + [(event.kind, wording(event)) for event in begun]
 
 
 def carry_out(due: Sequence[tuple[Any, list[int]]], ground: Ground) -> None:
@@ -186,11 +197,16 @@ def _pick(event: Any, free: list[int], surroundings: Surroundings, hit: set[int]
         return [node for node in dict.fromkeys(event.nodes) if node in free]
     if event.best_connected:
         return sorted(free, key=lambda node: (-surroundings.degrees.get(node, 0), node))[: event.best_connected]
-    hubs = [hub for hub in surroundings.hubs if hub not in hit]
-    if event.hubs == ALL:
-        return hubs
     if event.hubs != ANY:
-        return [rng.choice(hubs)] if hubs else []
+        return _pick_hubs(event, free, surroundings.hubs, rng)
     # A fraction of the live, spared ones included: 20 % are 20 nodes of 100, whoever is not among them.
     unhit = sum(node not in hit for node in surroundings.live)
     return rng.sample(free, min(len(free), round(event.fraction * unhit)))
+
+
+def _pick_hubs(event: Any, free: list[int], hubs: Sequence[int], rng: random.Random) -> list[int]:
+    """One or all of the hubs that may be hit, and as many others as are missing to the dose; no further hub is among these."""
+    standing = [hub for hub in hubs if hub in free]
+    chosen = standing if event.hubs == ALL or not standing else [rng.choice(standing)]
+    others = [node for node in free if node not in hubs]
+    return chosen + rng.sample(others, min(len(others), max(0, event.dose - len(chosen))))

@@ -54,6 +54,10 @@ COLUMNS = {  # name of the figure: its title, and its width
 _HEAD = f"{'runs':>5}{'accuracy':>17}"
 
 
+LEGEND = """accuracy: of the live nodes, in the last cycle; mean +- deviation over seeds
+medians: cycles to .85, models sent in a cycle, live nodes and hubs at the end"""
+
+
 def table(rows: Sequence[Row]) -> str:
     """The rows as text: accuracy over seeds as mean +- standard deviation, of the others the median of the runs that have it.
 
@@ -73,6 +77,7 @@ def table(rows: Sequence[Row]) -> str:
         trouble = [f"  {count} {what}" for count, what in ((row.failed, "FAILED"), (row.invalid, "INVALID")) if count]
         lines += [row.name] if alone else []
         lines.append("".join(cells + trouble))
+    lines.append(LEGEND)
     return "\n".join(lines)
 
 

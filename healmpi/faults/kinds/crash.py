@@ -16,10 +16,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from healmpi.faults.kind import ALL, ANY, ONE, Arm, FaultKind, Ground, check_victims
+from healmpi.faults.kind import ALL, ANY, DOSE, ONE, Arm, FaultKind, Ground, check_victims
 from healmpi.messages import Kind, Message, numbered
 from healmpi.node import Action, EnterGroup
-from healmpi.settings import Section, option
+from healmpi.settings import Section, UsageError, option
 
 START = "start"
 
@@ -110,6 +110,7 @@ class Short(Section):
     crash_fraction: float = option(0.0, "Share of the live nodes that crash.", low=0.0, high=1.0)
     crash_nodes: tuple[int, ...] = option((), "Ids that crash.", low=0)
     crash_hubs: str = option(ANY, "Which of the current hubs or servers crash: 'none', 'one', 'all'.", choices=(ANY, ONE, ALL))
+    crash_dose: int = option(0, DOSE, low=0)
     crash_best_connected: int = option(0, "How many of the nodes that stand in most views crash.", low=0)
     crash_point: str = option(START, "Where inside the cycle that crash happens.", choices=POINTS)
 
@@ -129,6 +130,9 @@ class Crash(FaultKind):
 
     @staticmethod
     def short(section: Any) -> list[dict[str, Any]]:
+        if section.crash_dose and section.crash_hubs == ANY:
+            allowed = "0 where faults.crash_hubs is 'none': it says how many nodes crash, the hubs among them"
+            raise UsageError("faults.crash_dose", section.crash_dose, allowed)
         common = {"cycle": section.crash_cycle, "point": section.crash_point}
         found: list[dict[str, Any]] = []
         if section.crash_fraction > 0:
@@ -136,7 +140,7 @@ class Crash(FaultKind):
         if section.crash_nodes:
             found.append({"nodes": section.crash_nodes, "spare_hubs": section.spare_hubs})
         if section.crash_hubs != ANY:
-            found.append({"hubs": section.crash_hubs})
+            found.append({"hubs": section.crash_hubs, "dose": section.crash_dose})
         if section.crash_best_connected:
             found.append({"best_connected": section.crash_best_connected})
         return [common | one for one in found]

@@ -34,7 +34,7 @@ class Loss(FaultKind):
 
     @staticmethod
     def check(event: Any) -> None:
-        if event.fraction <= 0 or target_count(event) != 1 or event.spare_hubs:
+        if event.fraction <= 0 or target_count(event) != 1 or event.spare_hubs or event.dose:
             raise UsageError("faults.plan", described(event), "loss hits a fraction of all messages, and nothing else")
         check_window(event)
 
