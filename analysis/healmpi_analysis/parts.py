@@ -100,7 +100,7 @@ class PartsSource(Source):
         )
 
     def has(self, name: str) -> bool:
-        return f"cycles/{name}" in self._parts[0].file and name not in ("cycle", "ticks")
+        return f"cycles/{name}" in self._parts[0].file and name not in ("cycle", "ticks", contract.OF_CLASSES)
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         with damage_of(self._path):
@@ -109,6 +109,9 @@ class PartsSource(Source):
             for part in self._parts:
                 block[:, part.nodes] = part.file[f"cycles/{name}"][start:stop]
             return block
+
+    def class_accuracy(self) -> np.ndarray | None:
+        return None  # a part knows the nodes of its rank alone
 
     def view_cycles(self) -> np.ndarray:
         with damage_of(self._path):
