@@ -16,6 +16,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,12 +149,20 @@ class Folder:
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Signals that end a program wait until this is over."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
+    """Signals that end a program take effect when this is over.
+
+    They are noted and not blocked: a blocked signal would go to one of the threads of the numerical libraries.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python handles signals in its main thread alone
         return
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    noted: list[int] = []
+    ending = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    handlers = {number: signal.signal(number, lambda number, _: noted.append(number)) for number in ending}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        for number, handler in handlers.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+        for number in noted:
+            signal.raise_signal(number)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+import healmpi_analysis.drawing  # noqa: F401 - before anything of matplotlib
 from healmpi_analysis.baseline import is_central
 from healmpi_analysis.figures import accuracy, hubs, models, network, recovery, scaling, skew, time, traffic
 from healmpi_analysis.figures.style import Palette, Picture, house_style

@@ -96,7 +96,7 @@ def _family(kind: str, run: Record) -> str:
 
 def load(groups: Sequence[Group]) -> Iterator[Picture]:
     """Two panels; a row a group with hubs, joined marks for a hub and another node."""
-    with_hubs = [group for group in groups if np.isfinite([metrics.load(run, "messages")[0] for run in group.runs]).any()]
+    with_hubs = [group for group in groups if any(metrics.load(run, "messages")[0] > 0 for run in group.runs)]
     pieces = chunks(with_hubs, 10)
     for index, piece in enumerate(pieces):
         figure, panels = stacked(2, 0.75 + 0.34 * len(piece), share=False, legend_rows=1)
