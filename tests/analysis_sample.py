@@ -162,6 +162,16 @@ def _faults(group: h5py.Group, settings: dict) -> None:
     group["kind"], group["detail"] = (np.array([value])[: int(crashed)] for value in (b"crash", b"start"))
 
 
+def set_faults(path: Path, *rows: tuple[int, int, int, str, str]) -> Path:
+    """Puts other faults into a file: cycle, tick, node, kind, detail."""
+    with h5py.File(path, "a") as file:
+        for place, name in enumerate(("cycle", "tick", "node", "kind", "detail")):
+            del file[f"faults/{name}"]
+            values = [row[place] for row in rows]
+            file[f"faults/{name}"] = np.array([value.encode() if isinstance(value, str) else value for value in values])
+    return path
+
+
 def _ranks(group: h5py.Group, ranks: int) -> None:
     group.attrs["states"] = ["finished", "unfinished", "missing", "unreadable"]
     share = NODES // ranks

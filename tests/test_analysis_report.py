@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 import os
 import re
@@ -18,12 +20,14 @@ import pytest
 pytest.importorskip("matplotlib", reason="the extra `analysis` is not installed")
 
 from analysis_browser import browser, look
-from analysis_sample import NODES, config, tables, write
+from analysis_sample import CYCLES, NODES, config, tables, write, write_parts
 from healmpi_analysis.cli import main
-from healmpi_analysis.figures import all_pictures
+from healmpi_analysis.export import export
+from healmpi_analysis.figures import accuracy, all_pictures, models, recovery
+from healmpi_analysis.figures.style import Palette, house_style
 from healmpi_analysis.groups import group_records
 from healmpi_analysis.records import read_record, read_records
-from healmpi_analysis.report import MANIFEST, make_report
+from healmpi_analysis.report import MANIFEST, PAGE, make_report
 from healmpi_analysis.scenario import FAULT_FREE
 from healmpi_analysis.sources import find_sources
 from launch import ROOT, finish, healmpi_mpi, sets, start
@@ -46,9 +50,12 @@ RUNS = {
 }
 
 EVERY_FIGURE = {
+    "accuracy_classes",
+    "accuracy_own",
     "accuracy_cycles",
     "accuracy_scenarios",
     "accuracy_seconds",
+    "accuracy_bytes",
     "time_to_accuracy",
     "recovery",
     "hub_membership",
@@ -96,7 +103,7 @@ def test_every_figure_is_made_of_real_runs(report):
 
 
 def test_every_table_is_there_in_three_forms(report):
-    names = {"accuracy", "time_to_accuracy", "traffic", "load", "time", "recovery", "strong_scaling", "consensus", "runs"}
+    names = {"accuracy", "time_to_accuracy", "traffic", "load", "time", "recovery", "strong_scaling", "consensus", "class_accuracy", "runs"}
     assert {path.stem for path in (report / "tables").iterdir()} == names
     assert {path.suffix for path in (report / "tables").iterdir()} == {".csv", ".md", ".tex"}
 
@@ -220,6 +227,321 @@ def test_a_second_report_removes_what_the_first_wrote_and_nothing_else(tmp_path)
     assert not (out / "figures" / "overlay.png").exists() and (out / "figures" / "mine.png").exists()
 
 
+# The folder.
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    """All files by name, the hidden ones and folders too."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else b"" for path in sorted(folder.rglob("*"))}
+
+
+STOPPED = """
+import os, resource, signal, sys
+from pathlib import Path
+from healmpi_analysis import cli, report
+how = sys.argv[1]
+def stop(*_):
+    if how == "signal":
+        os.kill(os.getpid(), signal.SIGINT)
+    else:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (9000, 9000))
+    return "Tables are next."
+report.run_table = lambda made, *rest, last=report.run_table: (stop(), last(made, *rest))[1]
+try:
+    sys.exit(cli.main(sys.argv[2:]))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+"""A report that is interrupted, or finds the disk full, on its way; files beyond 9 kB cannot be written then."""
+
+
+@pytest.mark.parametrize(("how", "code"), [("signal", 130), ("full", 2)])
+@pytest.mark.parametrize("before", [True, False], ids=["over a finished report", "where nothing was"])
+def test_a_report_that_is_stopped_leaves_the_old_one_as_it_was_and_no_litter(tmp_path, how, code, before):
+    path, out = write(tmp_path / "a.h5"), tmp_path / "deep" / "out"
+    if before:
+        make_report([path], out, figures=False, title="old")
+        (out / "mine.txt").write_text("mine")
+    was = everything_in(tmp_path)
+    command = [sys.executable, "-c", STOPPED, how, str(path), "-o", str(out), "-q", "--no-figures"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert everything_in(tmp_path) == was
+    assert how == "signal" or (done.stderr.count("\n") == 1 and "cannot be written" in done.stderr)
+
+
+def test_no_signal_comes_between_the_files_of_a_folder(tmp_path, monkeypatch):
+    write(tmp_path / "a.h5")
+    real, renamed = os.replace, []
+
+    def rename(*names):
+        renamed.append(names)
+        if len(renamed) == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        real(*names)
+
+    monkeypatch.setattr("healmpi_analysis.folder.os.replace", rename)
+    with pytest.raises(KeyboardInterrupt):
+        make_report([tmp_path / "a.h5"], tmp_path / "out", figures=False)
+    manifest = (tmp_path / "out" / MANIFEST).read_text().splitlines()
+    assert PAGE in manifest and all((tmp_path / "out" / name).is_file() for name in manifest)
+    assert not list((tmp_path / "out").glob(f"{MANIFEST}?*"))
+
+
+def test_a_link_stays_a_link_and_the_current_folder_is_one_like_others(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.h5")
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    make_report([path], tmp_path / "link", figures=False)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / PAGE).is_file()
+    monkeypatch.chdir(tmp_path / "real")
+    (tmp_path / "real" / "mine.txt").write_text("mine")
+    for title in ("one", "two"):
+        make_report([path], Path("."), figures=False, title=title)
+    assert "<h1>two</h1>" in (tmp_path / "real" / PAGE).read_text() and Path("mine.txt").read_text() == "mine"
+
+
+def in_the_way(out: Path, what: str) -> None:
+    if what == "page":
+        (out / PAGE).write_text("mine")
+    elif what == "table":
+        (out / "tables").mkdir()
+        (out / "tables" / "runs.csv").write_text("mine")
+    elif what == "link":
+        (out.parent / "elsewhere").mkdir()
+        (out / "tables").symlink_to(out.parent / "elsewhere")
+    else:
+        (out / "tables").write_text("mine")
+
+
+@pytest.mark.parametrize("what", ["page", "table", "link", "file"])
+def test_what_healmpi_report_did_not_write_is_never_replaced(tmp_path, capsys, what):
+    path, out = write(tmp_path / "a.h5"), tmp_path / "out"
+    out.mkdir()
+    in_the_way(out, what)
+    was = everything_in(tmp_path)
+    assert main([str(path), "-o", str(out), "-q", "--no-figures"]) == 2
+    assert "it is not replaced; -o names another folder" in capsys.readouterr().err
+    assert everything_in(tmp_path) == was
+
+
+def test_a_link_to_nothing_is_no_folder(tmp_path, capsys):
+    path = write(tmp_path / "a.h5")
+    (tmp_path / "out").symlink_to("gone")
+    assert main([str(path), "-o", str(tmp_path / "out"), "-q"]) == 2
+    assert "is a link to nothing" in capsys.readouterr().err
+
+
+def test_without_anything_to_read_no_folder_is_made(tmp_path):
+    (tmp_path / "a.h5").write_bytes(b"")
+    assert main([str(tmp_path / "a.h5"), "-o", str(tmp_path / "out"), "-q"]) == 2
+    assert not (tmp_path / "out").exists()
+
+
+# What the user has set for matplotlib.
+
+
+USERS = """
+text.usetex: True
+savefig.transparent: True
+font.weight: bold
+font.family: serif
+axes.grid.axis: x
+axes.prop_cycle: cycler(color=["red"])
+axes.facecolor: yellow
+path.sketch: (1, 100, 2)
+savefig.bbox: tight
+savefig.dpi: 30
+svg.fonttype: none
+xtick.direction: in
+axes.xmargin: 0.4
+backend: nonsense
+no.such.key: 1
+"""
+
+
+def first_picture(path: Path) -> bytes:
+    made = next(all_pictures(group_records([read_record(path)])))
+    return made.png() + made.svg()
+
+
+DRAW = f"""
+import hashlib, sys
+from healmpi_analysis.figures import all_pictures
+from healmpi_analysis.groups import group_records
+from healmpi_analysis.records import read_record
+{inspect.getsource(first_picture)}
+print(hashlib.sha256(first_picture(sys.argv[1])).hexdigest())
+"""
+
+
+@pytest.mark.parametrize(
+    ("rc", "variables"),
+    [(USERS.encode(), {"MPLBACKEND": "nonsense"}), (b"font.weight: b\xe9ld\n", {"MPLCONFIGDIR": "."})],
+    ids=["another look", "no text"],
+)
+def test_figures_are_the_same_bytes_whatever_the_user_has_set(tmp_path, rc, variables):
+    (tmp_path / "matplotlibrc").write_bytes(rc)
+    path = write(tmp_path / "a.h5")
+    done = subprocess.run(
+        [sys.executable, "-c", DRAW.replace(": Path", ""), path], cwd=tmp_path, env=os.environ | variables, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == hashlib.sha256(first_picture(path)).hexdigest()
+
+
+def test_a_style_of_the_calling_program_changes_no_figure_and_stays(tmp_path):
+    import matplotlib
+
+    (group,) = group_records([read_record(write(tmp_path / "a.h5"))])
+
+    def first() -> bytes:
+        return next(all_pictures([group])).svg()
+
+    plain = first()
+    with matplotlib.rc_context({"lines.linewidth": 9, "font.size": 30, "axes.grid.axis": "x", "figure.facecolor": "red"}):
+        assert first() == plain and matplotlib.rcParams["font.size"] == 30
+
+
+# What figures show.
+
+
+def lines_of(picture) -> dict[str, np.ndarray]:
+    """The data of all lines with a name, of all axes."""
+    lines = [line for axes in picture.figure.axes for line in axes.get_lines()]
+    return {str(line.get_label()): np.asarray(line.get_xydata()) for line in lines if not str(line.get_label()).startswith("_")}
+
+
+def made(maker, groups) -> list:
+    with house_style():
+        return list(maker(groups, Palette(tuple(group.variant for group in groups))))
+
+
+def test_the_share_of_different_models_is_of_those_that_were_looked_at(tmp_path):
+    crc = tables()["model_crc32"]
+    crc[:, 2:] = 0
+    (picture,) = made(models.different, group_records([read_record(write(tmp_path / "a.h5", model_crc32=crc))]))
+    assert lines_of(picture)["heal (n=1)"][:, 1].tolist() == [100.0] * CYCLES
+    assert "only a sample of the nodes was judged" in picture.caption
+
+
+def test_a_crash_at_the_start_of_a_cycle_is_drawn_before_the_values_of_its_end(tmp_path):
+    group = group_records([read_record(write(tmp_path / "a.h5"))])
+    (picture,) = made(accuracy.over_cycles, group)
+    (mark,) = [line.get_xdata()[0] for line in picture.figure.axes[0].get_lines() if len(set(line.get_xdata())) == 1]
+    assert 2 < mark < 2.5
+    (picture,) = made(accuracy.over_bytes, group)
+    (mark,) = [line.get_xydata()[0] for line in picture.figure.axes[0].get_lines() if len(line.get_xdata()) == 1]
+    sent = np.array([0, 53, 106, 142]) / 1e4  # MB at the ends of cycles 0 to 3
+    assert sent[2] < mark[0] < sent[3] and 0.7 < mark[1] < 0.9
+
+
+def test_never_has_a_column_of_its_own(tmp_path):
+    hub = np.zeros((CYCLES, NODES), np.int8)
+    hub[:2, 0] = 1
+    paths = [write(tmp_path / "1.h5", is_hub=hub), write(tmp_path / "2.h5", config(run__seed=2))]
+    with house_style():
+        (picture,) = recovery.recovery(group_records([read_record(path) for path in paths]))
+    axes = picture.figure.axes[0]
+    (never,) = [tick for tick, label in zip(axes.get_xticks(), axes.get_xticklabels(), strict=True) if label.get_text() == "never"]
+    marks = [line.get_xdata()[0] for line in axes.get_lines() if line.get_marker() == "D" and len(line.get_xdata()) == 1]
+    assert sorted(marks) == [1, never] and "1 of 2" in [text.get_text() for text in axes.texts]
+    assert "its last value before" in picture.figure.legends[0].get_texts()[1].get_text()
+
+
+def central(path: Path) -> Path:
+    """One node that sends nothing, of the data and model of the others."""
+    silent = {name: 0 * table for name, table in tables().items() if name.startswith(("messages", "bytes"))}
+    changes = {name: table[:, :1] for name, table in (tables(lift=0.01) | silent).items()} | {"alive": np.ones((CYCLES, 1), np.int8)}
+    changes |= {"accuracy": np.full((CYCLES, 1), 0.97, np.float32), "is_hub": np.zeros((CYCLES, 1), np.int8)}
+    write(path, config(run__algorithm="upper", run__nodes=1, faults__crash_hubs="none"), ranks=1, hub_count=0, **changes)
+    with h5py.File(path, "a") as file:
+        file.attrs["nodes"] = 1
+        file["ranks/node_count"][:] = 1
+        del file["overlay"], file["cycles/node"]
+    return path
+
+
+def test_one_node_with_all_data_is_the_line_above_in_every_figure_of_accuracy(tmp_path):
+    paths = [write(tmp_path / "a.h5"), write(tmp_path / "b.h5", config(faults__crash_hubs="none")), central(tmp_path / "c.h5")]
+    pictures = list(all_pictures(group_records([read_record(path) for path in paths])))
+    for picture in pictures:
+        name, lines = re.sub(r"-\d+$", "", picture.name), lines_of(picture)
+        if name in ("accuracy_cycles", "accuracy_scenarios", "accuracy_seconds", "accuracy_bytes"):
+            (upper,) = [line for label, line in lines.items() if label.startswith("upper") and label.endswith("all data (n=1)")]
+            assert upper[:, 1].tolist() == pytest.approx([0.97] * len(upper), abs=1e-6)
+            assert "one node with all data" in picture.caption
+        elif name.startswith(("traffic", "distinct")):
+            assert not any("upper" in label for label in lines)
+    assert sum("all data (n=1)" in str(lines_of(picture)) for picture in pictures) == 7
+
+
+def test_a_central_baseline_alone_has_figures_of_its_own(tmp_path):
+    names = {picture.name for picture in all_pictures(group_records([read_record(central(tmp_path / "c.h5"))]))}
+    assert "accuracy_cycles" in names and "accuracy_bytes" not in names
+
+
+def test_skew_has_figures_where_it_was_recorded(tmp_path):
+    own = tables()["accuracy"]
+    classes = np.linspace(0, 1, 3 * CYCLES, dtype=np.float32).reshape(CYCLES, 3)
+    pictures = {
+        one.name: one
+        for one in all_pictures(group_records([read_record(write(tmp_path / "a.h5", own_accuracy=own, class_accuracy=classes))]))
+    }
+    assert lines_of(pictures["accuracy_classes"])["heal (n=1)"].tolist() == pytest.approx(np.array([[0, 15 / 17], [1, 16 / 17], [2, 1]]))
+    assert "accuracy_own" in pictures
+
+
+def test_different_data_sets_are_not_in_one_figure(tmp_path):
+    paths = [write(tmp_path / f"{data}.h5", config(data__dataset=data)) for data in ("spambase", "mnist10k")]
+    pictures = made(accuracy.over_cycles, group_records([read_record(path) for path in paths]))
+    titles = [picture.figure.axes[0].get_title(loc="left") for picture in pictures]
+    assert titles == ["mnist10k: crash_hubs=all, crash_cycle=3", "spambase: crash_hubs=all, crash_cycle=3"]
+
+
+# Export.
+
+
+def test_a_run_is_exported_as_one_row_a_cycle(tmp_path, capsys):
+    write(tmp_path / "a.h5")
+    assert main(["export", str(tmp_path / "a.h5"), "-o", str(tmp_path / "out"), "-q"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'out'}: 1 runs\n"
+    rows = (tmp_path / "out" / "a.csv").read_text().splitlines()
+    heads = rows[0].split(",")
+    assert len(rows) == 1 + CYCLES and {"cycle", "accuracy", "sent_bytes", "kind_messages_model", "phase_seconds_wait"} <= set(heads)
+    assert dict(zip(heads, rows[2].split(","), strict=True))["sent_bytes"] == "10600.0"
+    assert "own_accuracy" not in heads, "a column without a number"
+
+
+def test_runs_of_one_name_in_two_folders_are_two_files(tmp_path):
+    for name in ("x", "y"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / "a.h5")
+    write_parts(tmp_path / "b.h5")
+    written, refused = export([tmp_path], tmp_path / "out")
+    assert sorted(path.name for path in written) == sorted(path.name for path in (tmp_path / "out").glob("*.csv")) and refused == []
+    assert {path.name.removesuffix(".csv")[-3:] for path in written} == {"x-a", "y-a", "7-b"} or len({path.name for path in written}) == 3
+
+
+def test_without_tensorboard_its_format_is_refused_in_a_sentence(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tensorboard", None)
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    path = write(tmp_path / "a.h5")
+    assert main(["export", str(path), "-o", str(tmp_path / "out"), "--format", "tensorboard", "-q"]) == 2
+    told = capsys.readouterr().err
+    assert "needs the package tensorboard" in told and told.count("\n") == 1 and not (tmp_path / "out").exists()
+
+
+def test_tensorboard_reads_what_was_exported(tmp_path):
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="tensorboard is not installed")
+    export([write(tmp_path / "a.h5")], tmp_path / "out", kind="tensorboard")
+    events = reader.EventAccumulator(str(tmp_path / "out" / "a"))
+    events.Reload()
+    assert [(one.step, one.value) for one in events.Scalars("accuracy/accuracy")][1] == (2, pytest.approx(0.9))
+    assert [one.value for one in events.Scalars("traffic/sent_bytes")][:2] == [5300, 10600]
+
+
 @pytest.mark.parametrize(
     "given, message",
     [
@@ -232,6 +554,9 @@ def test_a_second_report_removes_what_the_first_wrote_and_nothing_else(tmp_path)
         (["compare", "a", "b"], "a does not exist"),
         (["published"], "the following arguments are required: DIR"),
         (["published", "none"], "none does not exist"),
+        (["export", "none", "-o", "out"], "none does not exist"),
+        (["export", "a.h5"], "the following arguments are required: -o/--out"),
+        (["export", "a.h5", "-o", "out", "--format", "xml"], "invalid choice: 'xml'"),
     ],
 )
 def test_bad_input_gets_one_line_and_code_2(given, message, tmp_path, monkeypatch, capsys):

@@ -165,6 +165,15 @@ def test_no_fault_is_filed_under_no_faults(tmp_path, faults, scenario):
     assert rows_of(text, "### Spambase") == {"": [record.scenario], "heal": [".9600 (1)"]}
 
 
+@pytest.mark.parametrize("words", ["2 nodes crash at 3", ""])
+def test_other_victims_have_a_column_of_their_own(tmp_path, words):
+    for place, nodes in enumerate(([0, 1], [2, 3])):
+        write(tmp_path / f"{place}.h5", settings(faults__crash_nodes=nodes, faults__crash_hubs="none"), scenario=words, lift=-0.1 * place)
+    rows = rows_of(make_page([tmp_path]).text, "### Spambase")
+    assert len(rows[""]) == 2 and "[0, 1]" in rows[""][0] and "[2, 3]" in rows[""][1]
+    assert rows["heal"] == [".9600 (1)", ".8600 (1)"]
+
+
 def test_churn_of_an_older_file_is_told_under_its_label_without_published_numbers(tmp_path):
     churned(tmp_path / "a.h5")
     below = make_page([tmp_path]).text.partition("## Churn")[2]

@@ -131,7 +131,7 @@ def test_a_part_that_cannot_be_opened_is_an_error_and_its_nodes_are_not_dead(tmp
 def test_a_part_without_permission_is_an_error_that_names_it(tmp_path):
     parts = write_parts(tmp_path / "a.h5")
     (parts / "rank-00001.h5").chmod(0)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
         folder.chmod(0o755)
     script = f"import healmpi_analysis as a\ntry: a.load({str(parts)!r})\nexcept a.AnalysisError as error: print(error)"
     run = ["setpriv", "--reuid=65534", "--clear-groups", sys.executable, "-c", script]

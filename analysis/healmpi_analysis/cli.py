@@ -4,10 +4,11 @@
     healmpi-report compare A B            0: no worse    3: B is not whole, has other bits, is less accurate or slower    2: as above
                                           4: with --strict, something was not judged
     healmpi-report published DIR          0: written     2: as above
+    healmpi-report export RUN -o FOLDER   0: written     2: as above
 
 130: interrupted. What is printed may get lost (a closed or full stream), the exit code never does.
 
-A folder called `compare` or `published` is named ./compare or ./published.
+A folder called `compare`, `published` or `export` is named ./compare, ./published or ./export.
 """
 
 from __future__ import annotations
@@ -176,7 +177,21 @@ def _published(arguments: Sequence[str]) -> int:
     return OK
 
 
-_COMMANDS = {"compare": _compare, "published": _published}
+def _export(arguments: Sequence[str]) -> int:
+    parser = _parser("healmpi-report export", "Write the series of runs for other tools: a CSV file, or TensorBoard's event files, a run.")
+    _add_places(parser)
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FOLDER", help="where to")
+    parser.add_argument("--format", choices=("csv", "tensorboard"), default="csv", help="tensorboard needs that package (default: csv)")
+    options = parser.parse_args(arguments)
+    from healmpi_analysis.export import export
+
+    written, refused = export(options.places, options.out, kind=options.format, quiet=options.quiet)
+    _tell_left_out([reason for _, reason in refused])
+    print(f"{options.out}: {len(written)} runs")
+    return OK
+
+
+_COMMANDS = {"compare": _compare, "published": _published, "export": _export}
 
 
 def _write(path: Path, text: str) -> None:

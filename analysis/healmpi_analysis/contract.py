@@ -42,7 +42,10 @@ PART_COMMITTED = ("cycles", "views", "groups", "members", "faults")
 NOT_THE_ALGORITHM = ("harness", "evaluation")
 """Phases that belong to the benchmark and not to what it measures."""
 
-MISSING = {"accuracy": np.nan, "loss": np.nan, "train_loss": np.nan, "staleness": -1}
+OF_CLASSES = "class_accuracy"
+"""The table of /cycles whose last axis is the classes of the data, and not the nodes."""
+
+MISSING = {"accuracy": np.nan, "own_accuracy": np.nan, "loss": np.nan, "train_loss": np.nan, "staleness": -1}
 """What stands in a cycle table where a rank left nothing; 0 in all others."""
 
 TARGETS = (0.85, 0.90, 0.95)

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from healmpi_analysis.records import Record
-from healmpi_analysis.scenario import FAULT_FREE
+from healmpi_analysis.scenario import FAULT_FREE, scenario_labels
 
 IGNORED = ("run.seed",)
 """Fields of the configuration that do not set groups apart."""
@@ -47,8 +47,11 @@ class Group:
 
 
 def group_key(record: Record) -> tuple:
-    """What all runs of a group have in common."""
-    return tuple(sorted((name, repr(value)) for name, value in record.config.items() if name not in IGNORED))
+    """What all runs of a group have in common; of runs without faults the fault section does not count."""
+    unimportant = ("faults.",) if record.scenario == FAULT_FREE else ()
+    return tuple(
+        sorted((name, repr(value)) for name, value in record.config.items() if name not in IGNORED and not name.startswith(unimportant))
+    )
 
 
 def group_records(records: Sequence[Record]) -> list[Group]:
@@ -57,10 +60,12 @@ def group_records(records: Sequence[Record]) -> list[Group]:
     for record in records:
         found.setdefault(group_key(record), []).append(record)
     members = [tuple(sorted(runs, key=lambda run: (run.seed, run.facts.ranks, str(run.path)))) for runs in found.values()]
-    names = _names([runs[0] for runs in members])
+    firsts = [runs[0] for runs in members]
+    scenarios = scenario_labels([(run.scenario, run.facts.config.get("faults", {})) for run in firsts])
+    names = _names(firsts, dict(zip((run.path for run in firsts), scenarios, strict=True)))
     groups = [
-        Group(label, variant, runs[0].scenario, {n: v for n, v in runs[0].config.items() if n not in IGNORED}, runs)
-        for (label, variant), runs in zip(names, members, strict=True)
+        Group(label, variant, scenario, {n: v for n, v in runs[0].config.items() if n not in IGNORED}, runs)
+        for (label, variant), scenario, runs in zip(names, scenarios, members, strict=True)
     ]
     return sorted(groups, key=lambda group: (group.variant, group.scenario != FAULT_FREE, group.scenario, group.label))
 
@@ -83,32 +88,42 @@ def differences(configs: Sequence[dict]) -> list[str]:
     return [name for name in names if len({repr(config.get(name)) for config in configs}) > 1]
 
 
-def _names(records: Sequence[Record]) -> list[tuple[str, str]]:
-    """(label, variant) of each: algorithm, then as few differing fields as make it unique; the scenario is in the label only."""
-    kept = _telling_fields(records)
+def _names(records: Sequence[Record], scenarios: dict) -> list[tuple[str, str]]:
+    """(label, variant) of each: algorithm, then as few differing fields as make it unique; the scenario is in the label only.
+
+    scenarios: by path.
+    """
+    kept = _telling_fields(records, scenarios)
+    several = len(set(scenarios.values())) > 1
     found = []
     for record in records:
         alike = [one for one in records if one.algorithm == record.algorithm]
-        telling = [name for name in kept if len({repr(one.config.get(name)) for one in alike}) > 1]
+        telling = [name for name in kept if len({repr(one.config.get(name)) for one in alike}) > 1 and _counts(name, record)]
         fields = [f"{_short(name)}={record.config.get(name)}" for name in telling]
         variant = " ".join([record.algorithm, *fields])
-        found.append((f"{variant}, {record.scenario}" if len({one.scenario for one in records}) > 1 else variant, variant))
+        found.append((f"{variant}, {scenarios[record.path]}" if several else variant, variant))
     return found
 
 
-def _telling_fields(records: Sequence[Record]) -> list[str]:
+def _telling_fields(records: Sequence[Record], scenarios: dict) -> list[str]:
     """Fields that split runs of one algorithm (of one algorithm and scenario, for those of the fault section)."""
     kept: list[str] = []
     fields = differences([record.config for record in records])
     # What is run says more than how it is recorded or limited.
     for name in sorted(fields, key=lambda field: (field.startswith("faults."), field.startswith(HOW_IT_IS_RECORDED), fields.index(field))):
+        telling = [record for record in records if _counts(name, record)]
+        of_faults = name.startswith("faults.")
         told = [
-            (record.algorithm, record.scenario if name.startswith("faults.") else "", *(repr(record.config.get(one)) for one in kept))
-            for record in records
+            (record.algorithm, scenarios[record.path] if of_faults else "", *(repr(record.config.get(one)) for one in kept))
+            for record in telling
         ]
-        if len({(*key, repr(record.config.get(name))) for key, record in zip(told, records, strict=True)}) > len(set(told)):
+        if len({(*key, repr(record.config.get(name))) for key, record in zip(told, telling, strict=True)}) > len(set(told)):
             kept.append(name)
     return kept
+
+
+def _counts(name: str, record: Record) -> bool:
+    return record.scenario != FAULT_FREE or not name.startswith("faults.")
 
 
 def _short(name: str) -> str:

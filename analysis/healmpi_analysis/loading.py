@@ -26,6 +26,7 @@ _UNITS = {
     "accuracy_std": "1",
     "accuracy_min": "1",
     "accuracy_settled": "1",
+    "own_accuracy": "1",
     "evaluated": "node",
     "live": "node",
     "hubs": "node",
@@ -42,9 +43,10 @@ _UNITS = {
     "elapsed": "s",
     "wall_elapsed": "s",
     "distinct_models": "1",
+    "models_seen": "node",
     "hub_set": "1",
 }
-_NODE_TABLES = ("accuracy", "loss", "train_loss", "trained", "alive", "is_hub", "incarnation", "staleness", "model_crc32")
+_NODE_TABLES = ("accuracy", "own_accuracy", "loss", "train_loss", "trained", "alive", "is_hub", "incarnation", "staleness", "model_crc32")
 
 
 def load(places: Places, *, quiet: bool = True) -> xarray.Dataset:

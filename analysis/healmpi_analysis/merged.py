@@ -26,7 +26,8 @@ class FileSource(Source):
             with damage_of(path):
                 self.facts = self._read_facts()
                 self.cycles = self._file["cycles/cycle"][:].astype(np.int64)
-                self._tables = {name: table for name, table in self._file["cycles"].items() if _by_node(table)}
+                of_nodes = {name: table for name, table in self._file["cycles"].items() if name != contract.OF_CLASSES}
+                self._tables = {name: table for name, table in of_nodes.items() if _by_node(table)}
                 self._check_tables()
         except BaseException:
             self.close()
@@ -77,6 +78,13 @@ class FileSource(Source):
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         with damage_of(self._path):
             return self._tables[name][start:stop]
+
+    def class_accuracy(self) -> np.ndarray | None:
+        with damage_of(self._path):
+            table = self._file["cycles"].get(contract.OF_CLASSES)
+            if table is not None and (table.ndim != 2 or len(table) != len(self.cycles)):
+                raise ValueError(f"cycles/{contract.OF_CLASSES} has the shape {table.shape} with {len(self.cycles)} cycles")
+            return None if table is None else table[:]
 
     def view_cycles(self) -> np.ndarray:
         with damage_of(self._path):

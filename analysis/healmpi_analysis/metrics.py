@@ -6,7 +6,10 @@ be up to 9 cycles late.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+import pandas as pd
 
 from healmpi_analysis import contract
 from healmpi_analysis.records import Record
@@ -21,6 +24,28 @@ def final_accuracy(record: Record) -> float:
     return float(judged.iloc[-1]) if len(judged) else np.nan
 
 
+def own_accuracy(record: Record) -> float:
+    """On the labels of each node's own shard, mean over live nodes in the last evaluated cycle."""
+    known = record.series["own_accuracy"].dropna()
+    return float(known.iloc[-1]) if len(known) else np.nan
+
+
+def class_accuracy(record: Record) -> np.ndarray:
+    """[classes] in the last evaluated cycle; empty where no class was told apart."""
+    known = record.class_accuracy[~np.isnan(record.class_accuracy).all(axis=1)]
+    return known[-1] if len(known) else np.empty(0)
+
+
+def group_class_accuracy(records: Sequence[Record]) -> np.ndarray:
+    """[classes], mean over runs; empty unless all of them tell equally many classes apart."""
+    found = [class_accuracy(record) for record in records]
+    if not found or len({len(values) for values in found}) != 1 or not found[0].size:
+        return np.empty(0)
+    table = np.array(found)
+    known = ~np.isnan(table)
+    return np.where(known, table, 0.0).sum(axis=0) / np.where(known.any(axis=0), known.sum(axis=0), np.nan)
+
+
 def cycles_to(record: Record, target: float) -> float:
     """First evaluated cycle with at least this mean accuracy."""
     reached = record.judged.index[record.judged >= target - _ROUNDING]
@@ -31,6 +56,17 @@ def seconds_to(record: Record, target: float) -> float:
     """Seconds of the algorithm until the end of that cycle."""
     cycle = cycles_to(record, target)
     return float(record.series["elapsed"][cycle]) if np.isfinite(cycle) else np.nan
+
+
+def bytes_to(record: Record, target: float) -> float:
+    """Bytes that all nodes had sent by the end of that cycle, since the first recorded one."""
+    cycle = cycles_to(record, target)
+    return float(sent_bytes(record)[cycle]) if np.isfinite(cycle) else np.nan
+
+
+def sent_bytes(record: Record) -> pd.Series:
+    """Bytes that all nodes have sent since the first recorded cycle, at the end of each; index `cycle`."""
+    return record.series["bytes"].cumsum()
 
 
 def seconds(record: Record) -> float:

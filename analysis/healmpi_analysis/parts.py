@@ -120,6 +120,9 @@ class PartsSource(Source):
                 block[:, part.nodes] = part.file[f"cycles/{name}"][start:stop]
             return block
 
+    def class_accuracy(self) -> np.ndarray | None:
+        return None  # a part knows the nodes of its rank alone
+
     def view_cycles(self) -> np.ndarray:
         with damage_of(self._path):
             recorded = min(part.committed["views"] for part in self._parts)

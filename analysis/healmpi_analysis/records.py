@@ -22,7 +22,7 @@ from healmpi_analysis.scenario import flatten, mechanical_scenario
 from healmpi_analysis.source import Facts, Source
 from healmpi_analysis.sources import find, open_source
 
-_OF_NODES = ("accuracy", "alive", "is_hub", "incarnation", "staleness", "model_crc32")
+_OF_NODES = ("accuracy", "alive", "is_hub", "incarnation", "staleness", "model_crc32", "own_accuracy")
 _OF_MESSAGES = ("messages_out", "messages_in", "bytes_out", "bytes_in")
 TABLES = (*_OF_NODES, "seconds", *_OF_MESSAGES)
 """What the pass reads of /cycles; one that a file lacks leaves its columns nan."""
@@ -35,13 +35,17 @@ class Record:
     series: one row a cycle, index `cycle`, float64 columns:
       accuracy, accuracy_std, accuracy_min: over live nodes that were evaluated, nan where none was;
       accuracy_settled: the same mean without nodes that were replaced in this cycle;
+      own_accuracy: mean over the same nodes of the accuracy reweighted by the labels of the node's own shard, nan where not recorded;
       evaluated, live, hubs (live nodes that believe to be hubs): nodes;
       stale: live nodes that took in nobody's model in this cycle;
       messages, model_messages [message], bytes [B]: sent in the cycle, all nodes;
       hub_messages, other_messages, hub_bytes, other_bytes: sent and accepted, by hubs and by other live nodes, all together;
       seconds, wall_seconds [s]: of the cycle; elapsed, wall_elapsed [s]: since the start, at the end of the cycle;
       hub_set: a number that names the set of hubs, the same for the same set;
-      distinct_models: different model CRCs among live nodes, nan where none was computed.
+      distinct_models: different model CRCs among live nodes, nan where none was computed;
+      models_seen: live nodes whose CRC was computed, those that distinct_models is out of.
+    class_accuracy: float64 [cycles, classes], mean over judged nodes on test samples of a class, nan in cycles without an evaluation;
+    no classes where it was not recorded.
     kind_messages, kind_bytes: float64 [cycles, kinds], sent. phase_seconds: float64 [cycles, phases], mean over ranks.
     rank_seconds: float64 [ranks, phases], all cycles; nan for a rank that left nothing.
     faults: columns cycle, tick, node, kind, detail, was_hub (whether the node was a live hub a cycle before).
@@ -55,6 +59,7 @@ class Record:
     kind_bytes: np.ndarray
     phase_seconds: np.ndarray
     rank_seconds: np.ndarray
+    class_accuracy: np.ndarray
     faults: pd.DataFrame
     rank_table: pd.DataFrame
 
@@ -134,6 +139,7 @@ def reduce_source(source: Source) -> Record:
         config=flatten(source.facts.config),
         series=series,
         rank_seconds=rank_seconds,
+        class_accuracy=_class_accuracy(source),
         faults=faults,
         rank_table=ranks,
         **arrays,
@@ -149,15 +155,20 @@ def _was_hub(hubs_then: dict[int, np.ndarray], cycle: int, node: int) -> bool:
     return bool(row is not None and 0 <= node < len(row) and row[node])
 
 
+def _class_accuracy(source: Source) -> np.ndarray:
+    found = source.class_accuracy()
+    return np.empty((len(source.cycles), 0)) if found is None else found.astype(np.float64)
+
+
 def _no_cycles(facts: Facts) -> dict[str, np.ndarray]:
-    names = ("live", "hubs", "hub_set", *_ACCURACY, "stale", "distinct_models", *_TRAFFIC, "elapsed", "wall_elapsed")
+    names = ("live", "hubs", "hub_set", *_ACCURACY, "stale", "distinct_models", "models_seen", *_TRAFFIC, "elapsed", "wall_elapsed")
     kinds, phases = np.empty((0, len(facts.kinds))), np.empty((0, len(facts.phases)))
     return dict.fromkeys(names, np.empty(0)) | {"kind_messages": kinds, "kind_bytes": kinds, "phase_seconds": phases}
 
 
 # Accuracy.
 
-_ACCURACY = ("accuracy", "accuracy_std", "accuracy_min", "accuracy_settled", "evaluated")
+_ACCURACY = ("accuracy", "accuracy_std", "accuracy_min", "accuracy_settled", "own_accuracy", "evaluated")
 
 
 def _accuracy(block: dict[str, np.ndarray], alive: np.ndarray, incarnation: np.ndarray) -> dict[str, np.ndarray]:
@@ -169,6 +180,7 @@ def _accuracy(block: dict[str, np.ndarray], alive: np.ndarray, incarnation: np.n
     mean, spread = _mean_and_std(accuracy, judged)
     least = np.where(judged, accuracy, np.inf).min(axis=1, initial=np.inf)
     settled = judged
+    own = block["own_accuracy"].astype(np.float64) if "own_accuracy" in block else np.full_like(accuracy, np.nan)
     if "incarnation" in block:
         settled = judged & (np.diff(block["incarnation"], axis=0, prepend=incarnation[None]) == 0)
     return {
@@ -176,6 +188,7 @@ def _accuracy(block: dict[str, np.ndarray], alive: np.ndarray, incarnation: np.n
         "accuracy_std": spread,
         "accuracy_min": np.where(np.isinf(least), np.nan, least),
         "accuracy_settled": _mean_and_std(accuracy, settled)[0],
+        "own_accuracy": _mean_and_std(own, alive & ~np.isnan(own))[0],
         "evaluated": judged.sum(axis=1),
     }
 
@@ -197,9 +210,10 @@ def _stale(block: dict[str, np.ndarray], alive: np.ndarray) -> dict[str, np.ndar
 
 def _distinct(block: dict[str, np.ndarray], alive: np.ndarray) -> dict[str, np.ndarray]:
     if "model_crc32" not in block:
-        return {"distinct_models": np.full(len(alive), np.nan)}
+        return dict.fromkeys(("distinct_models", "models_seen"), np.full(len(alive), np.nan))
     found = [np.unique(crcs[live & (crcs != 0)]).size for crcs, live in zip(block["model_crc32"], alive, strict=True)]
-    return {"distinct_models": np.array([count or np.nan for count in found])}
+    seen = (alive & (block["model_crc32"] != 0)).sum(axis=1)
+    return {"distinct_models": np.array([count or np.nan for count in found]), "models_seen": seen}
 
 
 # Traffic.

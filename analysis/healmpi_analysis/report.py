@@ -4,6 +4,7 @@
 
 Runs that are not VALID are named on the page and left out of figures and tables, unless they are
 asked for or there are no others. A file that cannot be read does not stop the report; the page says why it is missing.
+The folder is written beside the old one and swapped in whole (folder.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from healmpi_analysis import page, progress
 from healmpi_analysis.consensus import final_distance
 from healmpi_analysis.errors import AnalysisError
 from healmpi_analysis.figures import DETAILED, Picture, all_pictures
+from healmpi_analysis.folder import Folder
 from healmpi_analysis.groups import Group, differences, group_records
 from healmpi_analysis.page import escape
 from healmpi_analysis.records import Reading, Record, read_all
@@ -25,8 +27,8 @@ from healmpi_analysis.tables import Table, all_tables, run_table
 from healmpi_analysis.text import to_csv, to_latex, to_markdown
 from healmpi_analysis.version import version
 
-MANIFEST = ".healmpi-report"
-"""Lists what a report wrote, so that the next one into the same folder removes it, and nothing else."""
+PAGE, MANIFEST = "index.html", ".healmpi-report"
+"""MANIFEST lists what a report wrote, so that the next one into the same folder replaces or removes it, and nothing else."""
 
 MOST_VALUES, MOST_LISTED = 6, 40
 
@@ -58,7 +60,7 @@ def make_report(
     include_invalid: runs that are not VALID are in figures and tables too. detailed: for how many groups single nodes are
     drawn. figures: without them only tables are made. Raises AnalysisError: nothing to read, or `out` cannot be written.
     """
-    _check_folder(out)
+    folder = Folder(out, MANIFEST, PAGE)
     reading = read_all(places, quiet=quiet)
     records, refused = reading.records, reading.refused
     if not records:
@@ -70,23 +72,23 @@ def make_report(
     groups = group_records(used)
     tables = all_tables(groups, _distances(used))
     runs = run_table(records, {run.path: group.label for group in groups for run in group.runs})
-    written = _Written(out)
-    pictures = [_save_picture(written, one) for one in _drawn(groups, detailed, quiet)] if figures else []
-    for table in (*tables, runs):
-        for kind, render in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
-            written.save(f"tables/{table.name}.{kind}", render(table).encode())
     name = title or f"healmpi report: {', '.join(place.name or str(place) for place in places)}"
-    parts = [
-        _head(name, records, used, groups, refused),
-        _verdicts(reading, used, none_valid and not include_invalid),
-        _what(groups),
-        _section("figures", "Figures", f'<div class="pictures">{"".join(pictures)}</div>' if pictures else "<p>Nothing was drawn.</p>"),
-        _section("tables", "Tables", "".join(page.table(one) for one in tables) + _TABLE_FILES),
-        _provenance(records, runs),
-    ]
-    written.save("index.html", page.page(name, parts).encode())
-    written.finish()
-    return Report(out / "index.html", len(records), len(used), refused, reading.left_out())
+    with folder:
+        pictures = [_save_picture(folder, one) for one in _drawn(groups, detailed, quiet)] if figures else []
+        for table in (*tables, runs):
+            for kind, render in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
+                folder.save(f"tables/{table.name}.{kind}", render(table).encode())
+        parts = [
+            _head(name, records, used, groups, refused),
+            _verdicts(reading, used, none_valid and not include_invalid),
+            _what(groups),
+            _section("figures", "Figures", f'<div class="pictures">{"".join(pictures)}</div>' if pictures else "<p>Nothing was drawn.</p>"),
+            _section("tables", "Tables", "".join(page.table(one) for one in tables) + _TABLE_FILES),
+            _provenance(records, runs),
+        ]
+        folder.save(PAGE, page.page(name, parts).encode())
+        folder.swap()
+    return Report(out / PAGE, len(records), len(used), refused, reading.left_out())
 
 
 _TABLE_FILES = '<p class="note">The same as CSV, Markdown and LaTeX: folder tables.</p>'
@@ -96,10 +98,10 @@ def _drawn(groups: Sequence[Group], detailed: int, quiet: bool) -> Iterator[Pict
     return progress.counted(all_pictures(groups, detailed=detailed), None, "drawing", "figure", quiet)
 
 
-def _save_picture(written: _Written, one: Picture) -> str:
+def _save_picture(folder: Folder, one: Picture) -> str:
     """Its two files, and the HTML that has it inside."""
-    written.save(f"figures/{one.name}.png", one.png())
-    written.save(f"figures/{one.name}.svg", one.svg())
+    folder.save(f"figures/{one.name}.png", one.png())
+    folder.save(f"figures/{one.name}.svg", one.svg())
     return page.picture(one)
 
 
@@ -110,45 +112,6 @@ def _distances(records: Sequence[Record]) -> dict[Path, float]:
             with open_source(record.path) as source:
                 found[record.path] = final_distance(source)
     return found
-
-
-# The folder.
-
-
-def _check_folder(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise AnalysisError(f"{out} is a file; -o names the folder of the report")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AnalysisError(f"{out} cannot be made ({error.strerror}); -o names the folder of the report") from None
-
-
-class _Written:
-    """Writes the files of a report; what an earlier report left in the folder is removed first."""
-
-    def __init__(self, out: Path):
-        self._out = out
-        self._names: list[str] = []
-        try:
-            for name in (out / MANIFEST).read_text(encoding="utf-8").splitlines() if (out / MANIFEST).is_file() else []:
-                # A manifest that was tampered with must not reach outside the folder.
-                if (out / name).resolve().is_relative_to(out.resolve()):
-                    (out / name).unlink(missing_ok=True)
-        except OSError as error:
-            raise AnalysisError(f"{out} cannot be written ({error.strerror})") from None
-
-    def save(self, name: str, data: bytes) -> None:
-        path = self._out / name
-        try:
-            path.parent.mkdir(exist_ok=True)
-            path.write_bytes(data)
-        except OSError as error:
-            raise AnalysisError(f"{path} cannot be written ({error.strerror})") from None
-        self._names.append(name)
-
-    def finish(self) -> None:
-        (self._out / MANIFEST).write_text("\n".join(self._names) + "\n", encoding="utf-8")
 
 
 # The sections.

@@ -8,12 +8,16 @@ faults.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 FAULT_FREE = "no faults"
 """The scenario of a run in which nothing goes wrong."""
 
-_OFF = ("", "none", "start", "random", "initial")
+_OFF = ("", "none", "start", "random")
 """Texts of the fault section that switch nothing on."""
+
+_OF_ANOTHER = {"newcomer": "churn"}
+"""First words of fields that say something of another subject's faults, and nothing without them."""
 
 
 def flatten(config: dict, prefix: str = "") -> dict:
@@ -32,10 +36,43 @@ def mechanical_scenario(faults: dict) -> str:
 
     For example 'crash_fraction=0.2, spare_hubs=true, crash_cycle=10'. A cycle belongs to the fields whose first word it shares.
     """
-    on = {name: value for name, value in faults.items() if not _is_cycle(name) and _switched_on(value)}
-    subjects = {name.partition("_")[0] for name in on}
-    cycles = {name: value for name, value in faults.items() if _is_cycle(name) and name.partition("_")[0] in subjects}
-    return ", ".join(f"{name}={_shown(value)}" for name, value in (on | cycles).items()) or FAULT_FREE
+    return ", ".join(_told(faults)) or FAULT_FREE
+
+
+def _told(faults: dict) -> list[str]:
+    """The pieces of the mechanical label."""
+    on = {name: value for name, value in faults.items() if not _is_cycle(name) and not _is_remark(name) and _switched_on(value)}
+    subjects = {_subject(name) for name in on} | {event.get("kind") for event in faults.get("plan", []) if isinstance(event, dict)}
+    remarks = {name: value for name, value in faults.items() if _is_remark(name) and _switched_on(value) and _subject(name) in subjects}
+    cycles = {name: value for name, value in faults.items() if _is_cycle(name) and _subject(name) in {_subject(one) for one in on}}
+    return [f"{name}={_shown(value)}" for name, value in (on | remarks | cycles).items()]
+
+
+def _subject(name: str) -> str:
+    first = name.partition("_")[0]
+    return _OF_ANOTHER.get(first, first)
+
+
+def _is_remark(name: str) -> bool:
+    return name.partition("_")[0] in _OF_ANOTHER
+
+
+def scenario_labels(said: Sequence[tuple[str, dict]]) -> list[str]:
+    """A label for each run that no other scenario among them has. said: the scenario in words, and the stored fault section.
+
+    The words alone where they are enough. Words may be shorter than what was done ('2 nodes crash at 10', whichever they are): then
+    what differs in the fault sections is added in brackets. Runs without faults are alike whatever their fault sections hold.
+    """
+    pieces: dict[str, list[list[str]]] = {}
+    for words, faults in said:
+        pieces.setdefault(words, []).append(_told(faults))
+    labels = []
+    for words, faults in said:
+        mine, alike = _told(faults), pieces[words]
+        common = set(mine).intersection(*alike)
+        differing = [] if words == FAULT_FREE else [piece for piece in mine if piece not in common]
+        labels.append(f"{words} ({', '.join(differing)})" if differing else words)
+    return labels
 
 
 def _is_cycle(name: str) -> bool:

@@ -73,6 +73,10 @@ class Source:
         """Rows [start, stop) of a table of /cycles: [cycles, nodes] or [cycles, nodes, kinds or phases]."""
         raise NotImplementedError
 
+    def class_accuracy(self) -> np.ndarray | None:
+        """float [cycles, classes], mean over judged nodes of the accuracy on test samples of a class; None: not recorded."""
+        raise NotImplementedError
+
     def view_cycles(self) -> np.ndarray:
         """int [V], the cycles in which views were recorded; static topologies have one."""
         raise NotImplementedError

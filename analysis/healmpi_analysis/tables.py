@@ -1,7 +1,8 @@
 """The tables of a report, each a frame of plain numbers that is written as CSV, Markdown, LaTeX and HTML.
 
 CSV has all numbers in full and a column for each; the texts for people join a value with its
-interval and round it. A dash is a number that does not exist: not reached, not measured, or no interval of a single run.
+interval and round it. A dash is a number that does not exist: not measured, or no interval of a single run. What did not happen
+in any run, though it was watched, happened *never*.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ import pandas as pd
 from healmpi_analysis import metrics, statistics
 from healmpi_analysis.groups import Group, by_ranks
 from healmpi_analysis.records import Record
-from healmpi_analysis.recovery import Recovery, recoveries
+from healmpi_analysis.recovery import NEVER, Recovery, recoveries, undisturbed_runs
 from healmpi_analysis.scaling import Point, strong_scaling, weak_scaling
-from healmpi_analysis.text import DASH, number, size, span
+from healmpi_analysis.text import DASH, number, size, span, time_until
+
+MOST_CLASSES = 12
+"""Classes that have a column for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,7 @@ def all_tables(groups: Sequence[Group], consensus: dict | None = None) -> list[T
     timed = by_ranks(groups)
     made = [
         accuracy_table(groups),
+        class_table(groups),
         target_table(timed),
         traffic_table(groups),
         load_table(groups),
@@ -76,6 +81,14 @@ def _interval(header: str, key: str, digits: int) -> Cell:
     return Cell(header, lambda row: f"{number(row[key], digits)}{span(row[key + '_low'], row[key + '_high'], digits)}")
 
 
+def _until(header: str, key: str, digits: int) -> Cell:
+    return Cell(header, lambda row: f"{time_until(row[key], digits)}{span(row[key + '_low'], row[key + '_high'], digits)}")
+
+
+def _in_how_many(header: str, key: str, of: str) -> Cell:
+    return Cell(header, lambda row: f"{row[key]} of {row[of]}" if row[of] else DASH)
+
+
 def _size(header: str, key: str) -> Cell:
     return Cell(header, lambda row: size(row[key]))
 
@@ -97,6 +110,13 @@ def _median(name: str, values: Sequence[float]) -> dict:
     return _with_interval(name, values, np.median, statistics.median)
 
 
+def _time_until(name: str, values: Sequence[float]) -> dict:
+    """The median over those in which it happened; NEVER, where it happened in none of those that were watched."""
+    if len(statistics.finite(values)) or NEVER not in values:
+        return _median(name, values)
+    return {name: NEVER, f"{name}_low": np.nan, f"{name}_high": np.nan}
+
+
 # Learning.
 
 
@@ -107,11 +127,17 @@ def accuracy_table(groups: Sequence[Group]) -> Table:
         if values:
             known = {"group": group.label, "n": len(values)}
             nodes_std = statistics.mean([_node_spread(run) for run in group.one_of_each_seed])
-            rows.append({**known, **_with_interval("mean", values), **_sample(values), "nodes_std": nodes_std})
+            rows.append(
+                {**known, **_with_interval("mean", values), **_sample(values), "nodes_std": nodes_std, **_skew(group), **_sent(group)}
+            )
     note = (
         "Mean over live nodes in the last evaluated cycle, then over n seeds; in brackets the 95 % interval of the mean by resampling the "
-        "seeds. std: standard deviation over seeds. Over nodes: the mean standard deviation over the nodes of a run."
+        "seeds. std: standard deviation over seeds. Over nodes: the mean standard deviation over the nodes of a run. "
+        "Sent: by all nodes together in the whole run."
     )
+    own = any(np.isfinite(row["own"]) for row in rows)
+    if own:
+        note += " On own labels: the test set weighted by the labels that each node's shard has."
     cells = (
         _GROUP,
         _N,
@@ -121,8 +147,45 @@ def accuracy_table(groups: Sequence[Group]) -> Table:
         _number("10 %", "p10", 4),
         _number("90 %", "p90", 4),
         _number("std over nodes", "nodes_std", 4),
+        *([_number("on own labels", "own", 4)] if own else []),
+        _size("sent", "sent_bytes"),
     )
     return Table("accuracy", "Final accuracy", note, pd.DataFrame(rows), cells)
+
+
+def _skew(group: Group) -> dict:
+    return {"own": statistics.mean([metrics.own_accuracy(run) for run in group.one_of_each_seed])}
+
+
+def _sent(group: Group) -> dict:
+    return {"sent_bytes": statistics.mean([float(run.series["bytes"].sum()) for run in group.one_of_each_seed])}
+
+
+def class_table(groups: Sequence[Group]) -> Table:
+    """A row a group and a column a class, of groups whose files have accuracies of classes."""
+    found = [(group, metrics.group_class_accuracy(group.one_of_each_seed)) for group in groups]
+    found = [(group, values) for group, values in found if len(values)]
+    most = max((len(values) for _, values in found), default=0)
+    rows = [
+        {
+            "group": group.label,
+            "n": len(group.one_of_each_seed),
+            "worst": float(np.nanmin(values)),
+            "worst_class": int(np.nanargmin(values)),
+            **{f"class_{index}": float(values[index]) if index < len(values) else np.nan for index in range(most)},
+        }
+        for group, values in found
+    ]
+    note = "On the test samples of each class, in the last evaluated cycle; mean over judged nodes, then over n seeds."
+    if most > MOST_CLASSES:
+        note += f" Of {most} classes the first {MOST_CLASSES}; the CSV has all."
+    cells = (
+        _GROUP,
+        _N,
+        Cell("worst class", lambda row: f"{number(row['worst'], 3)} (class {row['worst_class']})"),
+        *(_number(str(index), f"class_{index}", 3) for index in range(min(most, MOST_CLASSES))),
+    )
+    return Table("class_accuracy", "Final accuracy by class", note, pd.DataFrame(rows), cells)
 
 
 def _sample(values: Sequence[float]) -> dict:
@@ -146,39 +209,51 @@ def target_table(timed: Sequence[Group]) -> Table:
         if not any(len(run.judged) for run in group.runs):
             continue
         for target in targets:
-            cycles = [metrics.cycles_to(run, target) for run in group.runs]
-            seconds = [metrics.seconds_to(run, target) for run in group.runs]
-            known = {"group": group.label, "target": target, "n": len(cycles), "reached": statistics.finite(cycles).size}
-            rows.append({**known, **_median("cycles", cycles), **_median("seconds", seconds)})
+            found = {
+                name: [_or_never(measure(run, target)) for run in group.runs]
+                for name, measure in (("cycles", metrics.cycles_to), ("seconds", metrics.seconds_to), ("bytes", metrics.bytes_to))
+            }
+            known = {"group": group.label, "target": target, "n": len(group.runs), "reached": statistics.finite(found["cycles"]).size}
+            rows.append(known | {key: value for name, values in found.items() for key, value in _time_until(name, values).items()})
     note = (
-        "Median over the runs that reached it, with its 95 % interval; the first evaluated cycle at that mean accuracy, and the "
-        "algorithm's seconds (no judging, no record keeping) to its end. Where some runs did not reach it, the median flatters."
+        "Median over the runs that reached it, with its 95 % interval; the first evaluated cycle at that mean accuracy, the "
+        "algorithm's seconds (no judging, no record keeping) to its end, and what all nodes together had sent by then. Where some runs did "
+        "not reach it, the median flatters; never: no run did."
     )
     cells = (
         _GROUP,
         _number("accuracy", "target", 2),
         Cell("reached", lambda row: f"{row['reached']} of {row['n']}"),
-        _interval("cycles", "cycles", 1),
-        _interval("seconds", "seconds", 2),
+        _until("cycles", "cycles", 1),
+        _until("seconds", "seconds", 2),
+        _size("sent", "bytes"),
     )
-    return Table("time_to_accuracy", "Cycles and seconds to an accuracy", note, pd.DataFrame(rows), cells)
+    return Table("time_to_accuracy", "Cycles, seconds and bytes to an accuracy", note, pd.DataFrame(rows), cells)
+
+
+def _or_never(value: float) -> float:
+    return NEVER if np.isnan(value) else value
 
 
 def recovery_table(timed: Sequence[Group]) -> Table:
+    quiet = undisturbed_runs([run for group in timed for run in group.runs])
     rows = []
     for group in timed:
         by_episode: dict[tuple, list] = {}
         for run in group.runs:
-            for one in recoveries(run):
-                by_episode.setdefault((one.episode.title, one.episode.first, one.episode.last), []).append(one)
-        for (title, first, last), found in by_episode.items():
+            for one in recoveries(run, quiet.get(run.path)):
+                by_episode.setdefault((one.episode.title, one.episode.first, one.episode.last, one.against), []).append(one)
+        for (title, first, last, against), found in by_episode.items():
             known = {"group": group.label, "episode": title, "first_cycle": first, "last_cycle": last, "n": len(found)}
-            rows.append(known | _episode_numbers(found))
+            rows.append(known | _episode_numbers(found) | {"against": against})
     note = (
-        "Counted from the last cycle of the episode until the wanted number of live nodes believe to be hubs "
-        "and are the same a cycle later, and until the mean accuracy "
-        "is within half a percentage point of its last value before; medians over the runs in which it came to that, with 95 % intervals. "
-        "back: in how many of n runs. drop: the mean over runs of the most that was lost; settled: without nodes replaced in that cycle."
+        "Counted from the last cycle of the episode until the wanted number of live nodes believe to be hubs and are the same a cycle "
+        "later, and until the mean accuracy is back: within half a percentage point of what it is held against, in that same cycle. "
+        "That is the undisturbed run, of the same seed and configuration without faults, where the report has it; else the last value "
+        "before, which nodes that go on learning alone pass, too. below: the most that accuracy was below it until it was back, and what "
+        "it is below it before the next episode or at the end; means over runs. Medians are over the runs in which it came back, with "
+        "95 % intervals; back: in how many of those in which it could be seen; never: in none of them. drop: from the last value before, "
+        "mean over runs; settled: without nodes replaced in that cycle."
     )
     cells = (
         _GROUP,
@@ -186,30 +261,38 @@ def recovery_table(timed: Sequence[Group]) -> Table:
         _N,
         _number("nodes hit", "nodes_hit", 1),
         _number("hits on hubs", "hub_hits", 1),
-        _count("hubs back", "hubs_back"),
-        _interval("cycles", "hub_cycles", 1),
-        _interval("seconds", "hub_seconds", 3),
-        _interval("accuracy drop", "accuracy_drop", 3),
+        _in_how_many("hubs back", "hubs_back", "hubs_watched"),
+        _until("cycles", "hub_cycles", 1),
+        _until("seconds", "hub_seconds", 3),
+        _text("accuracy against", "against"),
+        _interval("below", "accuracy_gap", 3),
+        _in_how_many("accuracy back", "accuracy_back", "accuracy_watched"),
+        _until("cycles", "accuracy_cycles", 1),
+        _until("seconds", "accuracy_seconds", 3),
+        _number("below at the end", "final_gap", 3),
+        _interval("drop", "accuracy_drop", 3),
         _number("settled", "settled_drop", 3),
-        _count("accuracy back", "accuracy_back"),
-        _interval("cycles", "accuracy_cycles", 1),
-        _interval("seconds", "accuracy_seconds", 3),
     )
     return Table("recovery", "Recovery after faults", note, pd.DataFrame(rows), cells)
 
 
 def _episode_numbers(found: Sequence[Recovery]) -> dict:
+    hubs, accuracy = ([getattr(one, f"{what}_cycles") for one in found] for what in ("hub", "accuracy"))
     return {
         "nodes_hit": statistics.mean([one.episode.nodes for one in found]),
         "hub_hits": statistics.mean([one.episode.hubs for one in found]),
-        "hubs_back": int(np.isfinite([one.hub_cycles for one in found]).sum()),
-        **_median("hub_cycles", [one.hub_cycles for one in found]),
-        **_median("hub_seconds", [one.hub_seconds for one in found]),
+        "hubs_back": int(np.isfinite(hubs).sum()),
+        "hubs_watched": int((~np.isnan(hubs)).sum()),
+        **_time_until("hub_cycles", hubs),
+        **_time_until("hub_seconds", [one.hub_seconds for one in found]),
         **_with_interval("accuracy_drop", [one.accuracy_drop for one in found]),
         "settled_drop": statistics.mean([one.settled_drop for one in found]),
-        "accuracy_back": int(np.isfinite([one.accuracy_cycles for one in found]).sum()),
-        **_median("accuracy_cycles", [one.accuracy_cycles for one in found]),
-        **_median("accuracy_seconds", [one.accuracy_seconds for one in found]),
+        **_with_interval("accuracy_gap", [one.accuracy_gap for one in found]),
+        "final_gap": statistics.mean([one.final_gap for one in found]),
+        "accuracy_back": int(np.isfinite(accuracy).sum()),
+        "accuracy_watched": int((~np.isnan(accuracy)).sum()),
+        **_time_until("accuracy_cycles", accuracy),
+        **_time_until("accuracy_seconds", [one.accuracy_seconds for one in found]),
     }
 
 

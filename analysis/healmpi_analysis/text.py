@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from healmpi_analysis.tables import Table
 
 DASH = "-"
+"""A number that does not exist: not measured, or no interval of a single run."""
+
+NEVER = "never"
+"""The time until something that did not happen; in numbers it is infinite."""
 
 
 def number(value: float, digits: int) -> str:
@@ -21,13 +25,20 @@ def number(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else "infinite"
 
 
+def time_until(value: float, digits: int) -> str:
+    """Rounded; 'never' where it is infinite, a dash for nan."""
+    return NEVER if value == math.inf else number(value, digits)
+
+
 def span(low: float, high: float, digits: int) -> str:
     """' [low, high]', or nothing where there is no interval."""
     return "" if math.isnan(low) or math.isnan(high) else f" [{number(low, digits)}, {number(high, digits)}]"
 
 
 def size(count: float) -> str:
-    """Bytes with a unit, three digits."""
+    """Bytes with a unit, three digits; 'never' where it is infinite."""
+    if count == math.inf:
+        return NEVER
     if math.isnan(count):
         return DASH
     for unit in ("B", "kB", "MB", "GB"):
@@ -38,8 +49,12 @@ def size(count: float) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """All columns in full, with a heading."""
-    return table.frame.to_csv(index=False, lineterminator="\n")
+    """All columns in full, with a heading; what never happened is the word, what does not exist an empty cell."""
+    frame = table.frame.copy()
+    for name in frame.select_dtypes("number"):
+        if (never := frame[name] == math.inf).any():
+            frame[name] = frame[name].astype(object).mask(never, NEVER)
+    return frame.to_csv(index=False, lineterminator="\n")
 
 
 def to_markdown(table: Table) -> str:

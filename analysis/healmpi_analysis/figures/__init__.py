@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
-import matplotlib
-
-from healmpi_analysis.figures import accuracy, hubs, models, network, recovery, scaling, time, traffic
-from healmpi_analysis.figures.style import RC, Palette, Picture
+import healmpi_analysis.drawing  # noqa: F401 - before anything of matplotlib
+from healmpi_analysis.baseline import is_central
+from healmpi_analysis.figures import accuracy, hubs, models, network, recovery, scaling, skew, time, traffic
+from healmpi_analysis.figures.style import Palette, Picture, house_style
 from healmpi_analysis.groups import Group, by_ranks
 from healmpi_analysis.recovery import episodes
 
@@ -24,27 +24,33 @@ DETAILED = 6
 def all_pictures(groups: Sequence[Group], *, detailed: int = DETAILED) -> Iterator[Picture]:
     """Every picture, one after the other, in the order of a report. Raises AnalysisError when a file is damaged."""
     timed = by_ranks(groups)
-    looks, timed_looks = (Palette(tuple(group.variant for group in some)) for some in (groups, timed))
-    closely = _closely(groups, detailed)
+    # Central baselines come last: they are black lines above the others, and take none of their colours.
+    looks, timed_looks = (Palette(tuple(group.variant for group in sorted(some, key=is_central))) for some in (groups, timed))
+    # A central baseline has nobody to talk to: what is about a network is drawn of the others, if there are any.
+    networks = [group for group in groups if not is_central(group)] or groups
+    closely = _closely(networks, detailed)
     makers: list[Callable[[], Iterator[Picture]]] = [
         lambda: accuracy.over_cycles(groups, looks),
         lambda: accuracy.over_scenarios(groups),
         lambda: accuracy.over_seconds(timed, timed_looks),
+        lambda: accuracy.over_bytes(groups, looks),
+        lambda: skew.own_labels(groups, looks),
+        lambda: skew.classes(groups, looks),
         lambda: accuracy.time_to_accuracy(timed),
         lambda: recovery.recovery(timed),
         lambda: hubs.membership(closely),
         lambda: network.graphs(closely),
         lambda: network.measures(closely),
         lambda: network.in_degrees(closely),
-        lambda: traffic.per_cycle(groups, looks),
-        lambda: traffic.by_kind(groups),
+        lambda: traffic.per_cycle(networks, looks),
+        lambda: traffic.by_kind(networks),
         lambda: traffic.load(groups),
         lambda: time.per_rank(timed, detailed),
         lambda: scaling.scaling(timed),
-        lambda: models.different(groups, looks),
+        lambda: models.different(networks, looks),
     ]
     for make in makers:
-        with matplotlib.rc_context(RC):
+        with house_style():
             pictures = list(make())
         yield from pictures
 

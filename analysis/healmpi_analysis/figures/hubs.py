@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
-from healmpi_analysis.figures.style import COLOURS, GREY, PALE, Picture, new_figure, numbered, wrapped
+from healmpi_analysis.figures.style import COLOURS, GREY, PALE, Picture, label_cycles, new_figure, numbered, wrapped
 from healmpi_analysis.groups import Group
 from healmpi_analysis.records import Record
 from healmpi_analysis.source import Source
@@ -35,7 +35,8 @@ def membership(groups: Sequence[Group]) -> Iterator[Picture]:
         top.set_title(wrapped(group.label))
         bottom.plot(record.cycles, record.series["hubs"], color=COLOURS[0], label="hubs")
         bottom.axhline(record.facts.hub_count, color=COLOURS[1], linestyle=(0, (4, 2)), linewidth=1.1, label="hubs wanted")
-        bottom.set(xlabel="cycle", ylabel="hubs", ylim=(0, _highest(record)))
+        label_cycles(bottom)
+        bottom.set(ylabel="hubs", ylim=(0, _highest(record)))
         patches = [Patch(color=COLOURS[0], label="hub"), Patch(facecolor=PALE, label="live"), Patch(color=GREY, label="dead")]
         if (states == REPLACED).any():
             patches.append(Patch(color=COLOURS[4], label="replaced"))

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from healmpi_analysis.figures.accuracy import by_scenario
-from healmpi_analysis.figures.style import Palette, Picture, legend_below, new_figure, numbered
+from healmpi_analysis.figures.style import Palette, Picture, label_cycles, legend_below, new_figure, numbered
 from healmpi_analysis.groups import Group
 
 
@@ -23,14 +23,23 @@ def different(groups: Sequence[Group], looks: Palette) -> Iterator[Picture]:
         figure = new_figure(2.6 + 0.2 * len(piece))
         axes = figure.subplots()
         for group in piece:
-            shares = [run.series["distinct_models"] / run.series["live"].replace(0, np.nan) for run in group.one_of_each_seed]
+            # Where a sample was judged only its models have a checksum: they are what the different ones are out of.
+            shares = [run.series["distinct_models"] / run.series["models_seen"].replace(0, np.nan) for run in group.one_of_each_seed]
             mean = 100 * pd.concat(shares, axis=1).dropna().mean(axis=1)
             axes.plot(mean.index, mean, label=f"{group.variant} (n={len(shares)})", **looks.line(group.variant))
-        axes.set(xlabel="cycle", ylabel="different models,\n% of live nodes", ylim=(0, 105), title=scenario)
+        label_cycles(axes)
+        axes.set(ylabel="different models,\n% of those looked at", ylim=(0, 105), title=scenario)
         legend_below(figure, axes)
         name, title = numbered("distinct_models", "Different models (a proxy of consensus)", index, len(pieces))
         caption = (
-            f"{scenario}. Different checksums among the models of live nodes at the end of the cycle: "
-            f"whether they agree, not how far apart they are."
+            f"{scenario}. Different checksums among the models of live nodes at the end of the cycle, of those that were "
+            f"judged: whether they agree, not how far apart they are.{_sampled(piece)}"
         )
         yield Picture(name, title, caption, figure)
+
+
+def _sampled(groups: Sequence[Group]) -> str:
+    """A sentence where fewer models were looked at than there were live nodes."""
+    runs = [run for group in groups for run in group.one_of_each_seed]
+    fewer = any((run.series["models_seen"] < run.series["live"])[run.series["models_seen"] > 0].any() for run in runs)
+    return " Of some runs only a sample of the nodes was judged (evaluation.nodes)." if fewer else ""

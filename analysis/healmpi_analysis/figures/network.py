@@ -20,6 +20,7 @@ from healmpi_analysis.figures.style import (
     Picture,
     chunks,
     evenly,
+    label_cycles,
     legend_below,
     new_figure,
     numbered,
@@ -162,7 +163,7 @@ def measures(groups: Sequence[Group]) -> Iterator[Picture]:
             axes.set_ylabel(label)
             # Without a margin of its own the upper edge would cut the marks of the largest value.
             axes.set_ylim(0, 1.03 if field == "clustering" else 1.12 * axes.dataLim.ymax if np.isfinite(axes.dataLim.ymax) else 1)
-        panels[-1].set_xlabel("cycle")
+        label_cycles(panels[-1])
         figure.align_ylabels(panels)
         legend_below(figure, panels[0])
         name, title = numbered("topology", "Measures of the overlay over cycles", index, len(pieces))

@@ -6,9 +6,11 @@ what has more to show grows downwards. The names of groups stand in the picture 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import textwrap
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +20,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 WIDTH_IN = 5.2
 DPI = 200
@@ -58,6 +61,21 @@ RC: Any = {
 }
 
 
+@contextlib.contextmanager
+def house_style() -> Iterator[None]:
+    """RC on top of matplotlib's own defaults: a matplotlibrc of the user or of the folder changes nothing, and neither does a style."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", matplotlib.MatplotlibDeprecationWarning)
+        # The backend stays as it is: figures are drawn without one, and the calling program may have chosen its own.
+        own: Any = {name: value for name, value in matplotlib.rcParamsDefault.items() if not name.startswith("backend")}
+        context = matplotlib.rc_context(own | RC)
+        context.__enter__()
+    try:
+        yield
+    finally:
+        context.__exit__(None, None, None)
+
+
 @dataclass(frozen=True, slots=True)
 class Picture:
     """One figure. name: of its files. title, caption: for people. wide: wider than a telephone, to be scrolled there.
@@ -79,7 +97,7 @@ class Picture:
 
     def _saved(self, kind: str, **options) -> bytes:
         buffer = io.BytesIO()
-        with matplotlib.rc_context(RC):
+        with house_style():
             # Laid out once: both kinds of file look the same, in half the time.
             if self.figure.get_layout_engine() is not None:
                 self.figure.draw_without_rendering()
@@ -153,6 +171,29 @@ def name_rows(axes: Axes, labels: Sequence[str]) -> None:
         look: dict[str, Any] = {"ha": "left", "va": "bottom", "fontsize": 8.5, "zorder": 1.5, "bbox": box}
         axes.text(0.0, row - 0.28, shortened(label), transform=axes.get_yaxis_transform(), **look)
         axes.axhline(row, color="#ececec", linewidth=0.8, zorder=0)
+
+
+def label_cycles(axes: Axes) -> None:
+    """A horizontal axis of cycles has whole numbers."""
+    axes.set_xlabel("cycle")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+NEVER_LABEL = "never"
+
+
+def never_column(axes: Axes, whole: bool) -> float:
+    """Room at the right for what never happened, a stretch of its own beyond a line, with its own tick; where its marks go. whole: the
+    other ticks are whole numbers."""
+    # What was plotted so far are the finite values, which keep their scale.
+    most = axes.dataLim.xmax if np.isfinite(axes.dataLim.xmax) and axes.dataLim.xmax > 0 else 1.0
+    locator = MaxNLocator(nbins=6, integer=whole)
+    ticks = [tick for tick in locator.tick_values(0, most) if -1e-9 <= tick <= 1.02 * most]
+    place = 1.14 * most
+    axes.axvline(1.06 * most, color=GREY, linewidth=0.8, linestyle=(0, (1, 2)), zorder=0)
+    axes.set_xticks([*ticks, place], [*(f"{tick:g}" for tick in ticks), NEVER_LABEL])
+    axes.set_xlim(-0.03 * most, 1.22 * most)
+    return place
 
 
 def shortened(label: str, most: int = 74) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from healmpi_analysis import metrics, statistics
 from healmpi_analysis.figures.accuracy import by_scenario
-from healmpi_analysis.figures.style import COLOURS, Palette, Picture, chunks, legend_below, name_rows, numbered, stacked
+from healmpi_analysis.figures.style import COLOURS, Palette, Picture, chunks, label_cycles, legend_below, name_rows, numbered, stacked
 from healmpi_analysis.groups import Group
 from healmpi_analysis.records import Record
 from healmpi_analysis.text import size
@@ -42,7 +42,7 @@ def per_cycle(groups: Sequence[Group], looks: Palette) -> Iterator[Picture]:
                 axes.plot(mean.index, mean, label=f"{group.variant} (n={len(runs)})", **looks.line(group.variant))
             axes.set(ylabel=f"{label} per cycle", ylim=(0, None))
         panels[0].set_title(scenario)
-        panels[1].set_xlabel("cycle")
+        label_cycles(panels[1])
         legend_below(figure, panels[0])
         name, title = numbered("traffic_cycles", "Traffic over cycles", index, len(pieces))
         yield Picture(name, title, f"{scenario}. Sent by all nodes together, headers included; mean over seeds.", figure)
@@ -96,7 +96,7 @@ def _family(kind: str, run: Record) -> str:
 
 def load(groups: Sequence[Group]) -> Iterator[Picture]:
     """Two panels; a row a group with hubs, joined marks for a hub and another node."""
-    with_hubs = [group for group in groups if np.isfinite([metrics.load(run, "messages")[0] for run in group.runs]).any()]
+    with_hubs = [group for group in groups if any(metrics.load(run, "messages")[0] > 0 for run in group.runs)]
     pieces = chunks(with_hubs, 10)
     for index, piece in enumerate(pieces):
         figure, panels = stacked(2, 0.75 + 0.34 * len(piece), share=False, legend_rows=1)

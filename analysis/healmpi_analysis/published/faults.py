@@ -37,7 +37,7 @@ def crashes(library: Library) -> list[str]:
 def _of_data_set(library: Library, place: dict) -> list[str]:
     """place: title, dataset, cycles, and whether published numbers stand beside."""
     fields = library.start | {"data.dataset": place["dataset"], "run.cycles": place["cycles"]}
-    runs = by(library.where(fields, usual=True), lambda run: (run.algorithm, run.scenario))
+    runs = by(library.where(fields, usual=True), lambda run: (run.algorithm, library.scenario(run)))
     published = library.data["crashes"]["accuracy"] if place["published"] else {}
     lines = [line for columns in _columns(library, runs) for line in _crash_table(library.algorithms, columns, runs, published)]
     text = f"Accuracy at cycle {place['cycles']}; in square brackets the published one (MNIST, cycle 200)."
@@ -79,8 +79,8 @@ def churn(library: Library) -> list[str]:
 def _churn_table(library: Library, place: dict) -> list[str]:
     data = library.data["churn"]
     runs = [run for run in library.where({"data.dataset": place["dataset"]}, usual=True) if _churned(run)]
-    found = by(runs, lambda run: (run.algorithm, run.scenario))
-    others = sorted({run.scenario for run in runs} - set(data["scenarios"]))
+    found = by(runs, lambda run: (run.algorithm, library.scenario(run)))
+    others = sorted({library.scenario(run) for run in runs} - set(data["scenarios"]))
     rows = []
     for algorithm in library.algorithms:
         for scenario in (*data["scenarios"], *others):

@@ -12,7 +12,7 @@ import numpy as np
 
 from healmpi_analysis.groups import HOW_IT_IS_RECORDED, IGNORED
 from healmpi_analysis.records import Record
-from healmpi_analysis.scenario import FAULT_FREE
+from healmpi_analysis.scenario import FAULT_FREE, scenario_labels
 
 
 class Library:
@@ -26,6 +26,17 @@ class Library:
             if record.seed not in cell or len(record.judged) > len(cell[record.seed].judged):
                 cell[record.seed] = record
         self.records = [record for cell in cells.values() for record in cell.values()]
+        said = [(record.scenario, record.facts.config.get("faults", {})) for record in self.records]
+        self._labels = {record.path: label for record, label in zip(self.records, scenario_labels(said), strict=True)}
+
+    def scenario(self, record: Record) -> str:
+        """Its words, if they are of a published scenario; else a label that no other scenario of the page has."""
+        published = {
+            FAULT_FREE,
+            *self.data["churn"]["scenarios"],
+            *(name for one in self.data["crashes"]["tables"] for name in one["scenarios"]),
+        }
+        return record.scenario if record.scenario in published else self._labels[record.path]
 
     @property
     def algorithms(self) -> list[str]:
