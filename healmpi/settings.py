@@ -13,6 +13,7 @@ several declare, such as `topology.view_size`, is one object that they share.
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import json
 import math
@@ -27,7 +28,7 @@ from typing import Any, ClassVar, TypeVar
 SectionType = TypeVar("SectionType", bound="Section")
 
 
-COLUMNS = 100
+COLUMNS = 80
 """Width of what is written for people."""
 
 
@@ -258,6 +259,8 @@ def override(table: dict[str, Any], text: str) -> None:
 
     `section.field.inner=value` goes into a field that is a table.
     """
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UsageError("--set", text, "a text in UTF-8, since the configuration is stored as one: give the file another name, or a link")
     path, equals, raw = text.partition("=")
     section, *names = path.strip().split(".")
     if not equals or not section or not names or not all(names):
@@ -304,7 +307,15 @@ def _option_lines(item: dataclasses.Field, value: Any) -> list[str]:
 def _said_of(section: Section) -> list[str]:
     """The first line of what its class says of itself. Where it says nothing, dataclass puts its signature there."""
     text = (section.__doc__ or "").strip()
-    return [f"# {text.splitlines()[0]}"] if text and not text.startswith(f"{type(section).__name__}(") else []
+    if not text or text.startswith(f"{type(section).__name__}("):
+        return []
+    return [f"# {line}" for line in textwrap.wrap(text.splitlines()[0], COLUMNS - 2)]
+
+
+def wrapped(line: str) -> str:
+    """A line for people, broken where it is too long; a path never is."""
+    inside = " " * (len(line) - len(line.lstrip()) + 4)
+    return textwrap.fill(line, COLUMNS, subsequent_indent=inside, break_long_words=False, break_on_hyphens=False) if line else ""
 
 
 def toml_value(value: Any) -> str:
@@ -328,14 +339,21 @@ def table_of(sections: Mapping[str, Section]) -> dict[str, Any]:
     return json.loads(json.dumps({title: dataclasses.asdict(section) for title, section in sections.items()}))
 
 
+def as_text(data: bytes) -> str:
+    """The content of a text file in UTF-8, with or without the mark that editors put before it. Raises ValueError."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("it is in UTF-16: save it as UTF-8")
+    return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def read_toml(name: str, path: Any, missing: str = "it cannot be read ({})") -> dict[str, Any]:
     """The tables of a TOML file. name: what the user calls the argument. missing: what is needed where the file cannot be read.
 
     Raises UsageError.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(as_text(path.read_bytes()))
     except OSError as error:
         raise UsageError(name, str(path), missing.format(error.strerror)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of the text, or of the TOML in it
         raise UsageError(name, str(path), f"it is not valid TOML ({error})") from None

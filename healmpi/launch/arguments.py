@@ -6,40 +6,43 @@ import argparse
 import os
 import sys
 import time
-from pathlib import Path
 
 import healmpi
 from healmpi.hosting import stopping
 from healmpi.launch import suite as suites
 from healmpi.launch.launcher import USAGE, launched_rank
+from healmpi.learning.data import path_of
 from healmpi.settings import UsageError
 
 EXAMPLES = """examples:
-  healmpi run -o out.h5                          8 nodes in one process, no MPI needed
+  healmpi run -o out.h5              8 nodes in one process, no MPI needed
   mpirun -n 8 python -m mpi4py -m healmpi run -o out.h5
-  mpirun -n 2 python -m mpi4py -m healmpi run --set run.nodes=100 --set data.dataset=spambase -o out.h5
+  mpirun -n 2 python -m mpi4py -m healmpi run --set run.nodes=100 -o out.h5
   healmpi run experiment.toml --set faults.crash_fraction=0.2 -o out.h5
-  healmpi run --dry-run                          all fields with their meaning, as a TOML file
+  healmpi run --dry-run              all fields with their meaning, as TOML
   healmpi info out.h5
 
 faults from the command line:
-  --set faults.crash_hubs=all --set faults.crash_cycle=10 --set faults.crash_point=in_reduction
-  --set 'faults.plan=[{cycle=5, nodes=[1, 2]}, {kind="churn", cycle=8, last_cycle=12, fraction=0.1}]'
+  --set faults.crash_hubs=all --set faults.crash_cycle=10
+  --set 'faults.plan=[{cycle=5, nodes=[1, 2]}, {kind="loss", fraction=0.1}]'
 
-exit codes: 0 valid, 1 healmpi or the machine failed, 2 usage, 3 the run has ended and is not valid,
+exit codes: 0 valid, 1 healmpi or the machine failed, 2 usage,
+3 the run has ended and is not valid,
 75 stopped with its state saved: the same command with --resume goes on
 """
 
 
-SUITE_HELP = """Runs a matrix of experiments in one launch and writes FOLDER/NAME.h5 for each. Those that are done are skipped, so
-the same command goes on with a suite that was stopped. One that fails does not stop the rest.
+SUITE_HELP = """Runs a matrix of experiments in one launch and writes FOLDER/NAME.h5 for each.
+Those that are done are skipped, so the same command goes on with a suite that
+was stopped. One that fails does not stop the rest.
 
   healmpi suite S -o out/S
   mpirun -n 2 python -m mpi4py -m healmpi suite W -o out/W
   healmpi suite A --list
   healmpi suite A --only 'spambase-heal-*' -o out/A
 
-exit codes: 0 all valid, 1 one has failed, 2 usage, 3 one has ended and is not valid, 75 stopped: the same command goes on
+exit codes: 0 all valid, 1 one has failed, 2 usage,
+3 one has ended and is not valid, 75 stopped: the same command goes on
 """
 
 
@@ -67,7 +70,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_suite(commands)
     info = commands.add_parser("info", help="what a results file says")
-    info.add_argument("file", type=Path, metavar="OUT.h5")
+    info.add_argument("file", type=path_of, metavar="OUT.h5")
     _add_merge(commands)
     return made
 
@@ -76,7 +79,7 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run = commands.add_parser("run", help="run one experiment", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     run.add_argument("file", nargs="?", metavar="FILE.toml", help="configuration; without it: the defaults")
     _add_overrides(run, "override one field (repeatable)")
-    run.add_argument("-o", "--out", type=Path, metavar="OUT.h5", help="where the results go; needed, but for --dry-run")
+    run.add_argument("-o", "--out", type=path_of, metavar="OUT.h5", help="where the results go; needed, but for --dry-run")
     run.add_argument(
         "--force",
         action="store_true",
@@ -96,7 +99,7 @@ def _add_suite(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     suite.add_argument("file", metavar="SUITE", help="a suite file, or the name of one that is shipped: " + ", ".join(suites.shipped()))
-    suite.add_argument("-o", "--out", type=Path, metavar="FOLDER", help="where the results go, a file for each experiment")
+    suite.add_argument("-o", "--out", type=path_of, metavar="FOLDER", help="where the results go, a file for each experiment")
     suite.add_argument("--list", action="store_true", help="print the experiments' names and states, run nothing")
     suite.add_argument(
         "--only", nargs="+", action="extend", default=[], metavar="NAME", help="run these alone; * and ? stand for any letters"
@@ -113,7 +116,7 @@ def _add_merge(commands: argparse._SubParsersAction) -> None:
         help="make a readable file of the parts of a killed run",
         description="Makes a readable file of the parts of a killed run; they stay. Exit code 0: a file was written, valid or not.",
     )
-    merge.add_argument("file", type=Path, metavar="OUT.h5", help="the file the run was to write; its parts lie in OUT.h5.parts")
+    merge.add_argument("file", type=path_of, metavar="OUT.h5", help="the file the run was to write; its parts lie in OUT.h5.parts")
     merge.add_argument("--force", action="store_true", help="replace an existing file")
 
 

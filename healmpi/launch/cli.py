@@ -9,15 +9,15 @@ What a command needs is imported when it runs: `--help` needs neither torch nor 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from healmpi.config import Config
+from healmpi.extension import search_here
 from healmpi.hosting.stopping import Stopped, stop_path
-from healmpi.launch import arguments
+from healmpi.launch import arguments, output
 from healmpi.launch import suite as suites
 from healmpi.launch.launcher import FAULT, INVALID, STOPPED, USAGE, VALID, check_launch, complain, in_world, launched_rank, say
 from healmpi.settings import UsageError
@@ -31,16 +31,14 @@ if TYPE_CHECKING:
 
 def main(given: Sequence[str] | None = None) -> int:
     """Run a command, return its exit code."""
+    output.guard()
+    search_here()
     options = arguments.parser().parse_args(given)
     try:
         return COMMANDS[options.command](options)
     except UsageError as error:
         return complain(error)
     except (OSError, MemoryError) as error:
-        if isinstance(error, BrokenPipeError):
-            # Whoever read our output has gone; the interpreter must not stumble over it again at exit.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return FAULT
         say(f"{type(error).__name__}: {error}")
         return FAULT
 

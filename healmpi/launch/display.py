@@ -14,6 +14,7 @@ from healmpi.launch.launcher import INVALID, VALID
 from healmpi.launch.ranks import Ranks
 from healmpi.results import info
 from healmpi.results.folder import PartsFolder
+from healmpi.settings import wrapped
 
 
 class RunBar:
@@ -28,10 +29,11 @@ class RunBar:
         """The run begins, with so many cycles done already."""
         if self._ranks.rank != 0:
             return
-        print(self._opening(), flush=True)
+        print(wrapped(self._opening()), flush=True)
         if self._note:
-            print(self._note, flush=True)
-        print(f"results: {self._out} (until the end {PartsFolder(self._out).path}; after a kill: healmpi merge {self._out})", flush=True)
+            print(wrapped(self._note), flush=True)
+        print(f"results: {self._out}", flush=True)
+        print(wrapped(f"  (until the end {PartsFolder(self._out).path}; after a kill: healmpi merge {self._out})"), flush=True)
         total = self._config.run.cycles + self._config.run.warmup_cycles
         if done:
             print(f"going on after {done} of {total} cycles", flush=True)

@@ -30,4 +30,4 @@ def bar(**options: Any):
 
     if sys.stderr.isatty():
         return tqdm(file=sys.stderr, dynamic_ncols=True, mininterval=0.2, **options)
-    return tqdm(file=_Lines(), ncols=100, mininterval=LINES_EVERY_S, **options)
+    return tqdm(file=_Lines(), ncols=80, mininterval=LINES_EVERY_S, **options)

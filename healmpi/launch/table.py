@@ -10,6 +10,7 @@ from typing import NamedTuple
 from healmpi.launch.runner import OPEN, Outcome, result_path, state
 from healmpi.launch.suite import Experiment, Suite
 from healmpi.results import info
+from healmpi.settings import COLUMNS as COLUMNS_OF_TEXT
 
 
 class Row(NamedTuple):
@@ -55,20 +56,33 @@ COLUMNS = {
 def table(rows: Sequence[Row]) -> str:
     """The rows as text: accuracy over seeds as mean +- standard deviation, of the others the median of the runs that have it.
 
-    to .85: cycles until that mean accuracy. models: sent in a cycle. live, hubs: nodes at the end.
+    to .85: cycles until that mean accuracy. models: sent in a cycle. live, hubs: nodes at the end. Where names are so long that the
+    lines would be, a name has a line of its own.
     """
-    width = max(len(row.name) for row in rows)
-    lines = [f"{'':{width}}  {'runs':>4}  {'accuracy':>15}" + "".join(f"  {title:>8}" for title in COLUMNS.values())]
-    for row in rows:
-        cells = [f"{row.name:{width}}  {row.runs:>4}  {_spread(row.figures.get('accuracy_mean', [])):>15}"]
-        for name in COLUMNS:
-            values = row.figures.get(name, [])
-            # Of five runs three may have come that far: say so.
-            short = f" ({len(values)})" if 0 < len(values) < row.runs - row.failed and name.startswith("cycles_to") else ""
-            cells.append(f"{f'{statistics.median(values):.4g}{short}' if values else '-':>8}")
-        trouble = [f"{count} {what}" for count, what in ((row.failed, "FAILED"), (row.invalid, "INVALID")) if count]
-        lines.append("  ".join(cells + trouble))
-    return "\n".join(lines)
+    cells = [["runs", "accuracy", *COLUMNS.values()], *(_cells(row) for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in cells]
+    names, trouble = ["", *(row.name for row in rows)], ["", *(_trouble(row) for row in rows)]
+    width = max(map(len, names))
+    if width + 2 + max(len(f"{line}{more}") for line, more in zip(lines, trouble, strict=True)) <= COLUMNS_OF_TEXT:
+        return "\n".join(f"{name:{width}}  {line}{more}" for name, line, more in zip(names, lines, trouble, strict=True))
+    split = (f"{name}{more}\n  {line}" for name, line, more in zip(names[1:], lines[1:], trouble[1:], strict=True))
+    return "\n".join([f"  {lines[0]}", *split])
+
+
+def _cells(row: Row) -> list[str]:
+    """What stands in its columns."""
+    cells = [str(row.runs), _spread(row.figures.get("accuracy_mean", []))]
+    for name in COLUMNS:
+        values = row.figures.get(name, [])
+        # Of five runs three may have come that far: say so.
+        short = f" ({len(values)})" if 0 < len(values) < row.runs - row.failed and name.startswith("cycles_to") else ""
+        cells.append(f"{statistics.median(values):.4g}{short}" if values else "-")
+    return cells
+
+
+def _trouble(row: Row) -> str:
+    return "".join(f"  {count} {what}" for count, what in ((row.failed, "FAILED"), (row.invalid, "INVALID")) if count)
 
 
 def _spread(values: Sequence[float]) -> str:
