@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -10,7 +11,10 @@ from pathlib import Path
 import pytest
 from launch import finish, healmpi, mpirun, python, sets, start
 
+from healmpi.launch import table
+from healmpi.launch.cli import main
 from healmpi.results import info
+from healmpi.settings import wrapped
 
 SMALL = sets("data.dataset=synthetic", "data.samples=200", "run.nodes=8", "run.cycles=3", "model.name=logistic")
 SUITE = 'title = "two"\n[base.run]\nnodes = 6\ncycles = 2\n[base.data]\ndataset = "synthetic"\nsamples = 60\n[axes]\nseed = [1, 2]\n'
@@ -123,3 +127,29 @@ def test_a_pipe_that_does_not_block_is_waited_for(tmp_path):
     finally:
         process.send_signal(signal.SIGKILL)
     assert process.returncode == 0 and out.decode().splitlines() == [f"line {line}" for line in range(30000)]
+
+
+# The width of a page.
+
+
+@pytest.mark.parametrize(
+    "command", ["--help", "run --help", "suite --help", "info --help", "merge --help", "run --dry-run", "suite S --list"]
+)
+def test_what_is_written_for_people_fits_into_eighty_columns(command, capsys):
+    with contextlib.suppress(SystemExit):
+        main(command.split())
+    shown = capsys.readouterr().out
+    assert shown and max(map(len, shown.splitlines())) <= 80
+
+
+def test_what_a_run_says_of_itself_fits_into_eighty_columns(finished):
+    told = [*shell("info a.h5", finished)[1].splitlines(), *wrapped(f"  {'a word ' * 30}").splitlines()]
+    assert max(map(len, told)) <= 80
+    assert wrapped("x" * 200) == "x" * 200, "a path is never broken"
+
+
+@pytest.mark.parametrize("name", ["heal", "a-name-that-is-as-long-as-those-of-a-suite-with-four-axes-tend-to-be"])
+def test_the_table_of_a_suite_fits_into_eighty_columns_whatever_the_names(name):
+    figures = {column: [12.25, 13.5, 99.0] for column in table.COLUMNS} | {"accuracy_mean": [0.9, 0.91, 0.92]}
+    shown = table.table([table.Row(name, 3, 1, 0, figures), table.Row("other", 3, 0, 3, {})])
+    assert max(map(len, shown.splitlines())) <= 80 and "1 INVALID" in shown and "0.9100 +- 0.0100" in shown
