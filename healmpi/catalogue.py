@@ -57,7 +57,7 @@ class Preset(NamedTuple):
 
 PRESETS = {
     name: Preset(**table)
-    for name, table in tomllib.loads((resources.files("healmpi") / "presets.toml").read_text(encoding="utf-8")).items()
+    for name, table in tomllib.loads((resources.files("healmpi") / "presets.toml").read_text(encoding="utf-8-sig")).items()
 }
 
 

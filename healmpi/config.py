@@ -12,7 +12,6 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from healmpi.algorithms.averaging import Average
@@ -37,7 +36,7 @@ from healmpi.catalogue import (
     settings_table,
 )
 from healmpi.faults import plan
-from healmpi.learning.data import Data
+from healmpi.learning.data import Data, path_of
 from healmpi.messages import Kind
 from healmpi.node import Rule
 from healmpi.overlay.topology import Topology
@@ -87,7 +86,7 @@ class Config:
     @staticmethod
     def load(path: str | None, overrides: Sequence[str] = ()) -> Config:
         """The file's configuration with `section.field=value` overrides applied. Raises UsageError."""
-        table = read_toml("FILE", Path(path)) if path is not None else {}
+        table = read_toml("FILE", path_of(path)) if path is not None else {}
         for text in overrides:
             override(table, text)
         return Config.from_table(table)

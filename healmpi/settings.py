@@ -270,6 +270,8 @@ def override(table: dict[str, Any], text: str) -> None:
 
     `section.field.inner=value` goes into a field that is a table.
     """
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise UsageError("--set", text, "a text in UTF-8, since the configuration is stored as one: give the file another name, or a link")
     path, equals, raw = text.partition("=")
     section, *names = path.strip().split(".")
     if not equals or not section or not names or not all(names):
@@ -321,6 +323,12 @@ def _said_of(section: Section) -> list[str]:
     return [f"# {line}" for line in textwrap.wrap(text.splitlines()[0], COLUMNS - 2)]
 
 
+def wrapped(line: str) -> str:
+    """A line for people, broken where it is too long; a path never is."""
+    inside = " " * (len(line) - len(line.lstrip()) + 4)
+    return textwrap.fill(line, COLUMNS, subsequent_indent=inside, break_long_words=False, break_on_hyphens=False) if line else ""
+
+
 def toml_value(value: Any) -> str:
     """A value as TOML."""
     if isinstance(value, Section):
@@ -342,18 +350,21 @@ def table_of(sections: Mapping[str, Section]) -> dict[str, Any]:
     return json.loads(json.dumps({title: dataclasses.asdict(section) for title, section in sections.items()}))
 
 
+def as_text(data: bytes) -> str:
+    """The content of a text file in UTF-8, with or without the mark that editors put before it. Raises ValueError."""
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("it is in UTF-16: save it as UTF-8")
+    return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+
+
 def read_toml(name: str, path: Any, missing: str = "it cannot be read ({})") -> dict[str, Any]:
     """The tables of a TOML file. name: what the user calls the argument. missing: what is needed where the file cannot be read.
 
     Raises UsageError.
     """
     try:
-        content = path.read_bytes()
-        if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            raise UsageError(name, str(path), "it must be in UTF-8; it is in UTF-16")
-        # Editors of Windows put a mark in front of UTF-8.
-        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
+        return tomllib.loads(as_text(path.read_bytes()))
     except OSError as error:
         raise UsageError(name, str(path), missing.format(error.strerror)) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of the text, or of the TOML in it
         raise UsageError(name, str(path), f"it is not valid TOML ({error})") from None

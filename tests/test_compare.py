@@ -162,7 +162,7 @@ def test_what_is_missing_or_failed_or_invalid_in_b_is_a_regression_and_said_firs
     assert main(["compare", str(tmp_path / "a"), str(tmp_path / "b"), "-q"]) == REGRESSED
     lines = capsys.readouterr().out.splitlines()
     first = next(line for line in lines[lines.index("") :] if line)
-    assert first.startswith("NOT WHOLE: ") and lines[-1].startswith("verdict: not whole")
+    assert first.startswith("NOT WHOLE:") and lines[-1].startswith("verdict: not whole")
     assert main(["compare", str(tmp_path / "b"), str(tmp_path / "a"), "-q"]) in (OK, USAGE)
 
 

@@ -104,6 +104,36 @@ def test_the_four_idx_files_are_read_packed_or_plain(tmp_path, packed):
     assert (digits.name, digits.input_shape, digits.train_x.dtype, digits.test_y.dtype) == ("mnist", (1, 28, 28), np.uint8, np.int64)
 
 
+@pytest.mark.parametrize("place", ["", "raw", "MNIST/raw"])
+def test_the_four_idx_files_are_read_under_both_of_their_names_and_where_torchvision_puts_them(tmp_path, place):
+    arrays, folder = idx_arrays(), tmp_path / place
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, (name, array) in enumerate(arrays.items()):
+        spelling = name.replace("-idx", ".idx") if number % 2 == 0 else name
+        packed = number in (1, 2)
+        (folder / f"{spelling}{'.gz' if packed else ''}").write_bytes(gzip.compress(idx_bytes(array)) if packed else idx_bytes(array))
+    digits = load(Mnist, 1, folder=str(tmp_path))
+    assert np.array_equal(digits.train_x, arrays[IDX_NAMES[0]]) and np.array_equal(digits.test_y, arrays[IDX_NAMES[3]])
+
+
+def test_a_folder_of_fashion_mnist_by_torchvision_is_not_taken_for_mnist(tmp_path):
+    folder = tmp_path / "FashionMNIST" / "raw"
+    folder.mkdir(parents=True)
+    write_folder(folder, True)
+    assert len(load(FashionMnist, 1, folder=str(tmp_path)).train_y) == 40
+    with pytest.raises(UsageError, match=r"MNIST/raw below it; there are FashionMNIST/"):
+        load(Mnist, 1, folder=str(tmp_path))
+
+
+def test_a_folder_without_the_idx_files_is_refused_with_what_lies_in_it(tmp_path):
+    with pytest.raises(UsageError, match="it is empty"):
+        load(Mnist, 1, folder=str(tmp_path))
+    for number in range(12):
+        (tmp_path / f"picture{number:02}.png").touch()
+    with pytest.raises(UsageError, match=r"there are picture00\.png, .*picture07\.png and 4 more"):
+        load(Mnist, 1, folder=str(tmp_path))
+
+
 def test_an_empty_folder_option_means_debians_place(tmp_path, monkeypatch):
     write_folder(tmp_path, True)
     monkeypatch.setattr(FashionMnist, "debian_folder", str(tmp_path))

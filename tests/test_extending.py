@@ -304,7 +304,7 @@ def test_a_dry_run_explains_the_options_and_reads_back_to_the_same(workshop, tmp
     for lines in (
         ["[topology.options]", "view_size = 4  # Ids in a view.", "told = 1  # Ids that a node passes on in a cycle, besides its own."],
         ["[rule.options]", "asked = 3  # Peers that a node asks in a cycle, at most."],
-        ["# How wide the middle is.", "[rule.average_options]", "middle = 0.4  # Share of the values that count as the middle."],
+        ["# How wide the middle is.", "[rule.average_options]", "# Share of the values that count as the middle. 0: the median alone."],
         ["# Where the file is, and what is made of it.", "[data.options]", 'path = "counts.npz"  # The file.'],
         ["# How wide it is.", "[model.options]", "hidden = 4  # Width of the hidden layer."],
     ):

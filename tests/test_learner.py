@@ -476,3 +476,8 @@ def test_logistic_regression_alone_on_half_of_spambase_passes_88_percent():
 def test_lenet5_alone_on_half_of_mnist10k_passes_90_percent_in_three_epochs():
     accuracy = last_accuracy(Task(chosen(Mnist10k), chosen(Lenet5), nodes=2), 3)
     assert accuracy > 0.9
+
+
+def test_a_network_that_no_memory_holds_is_refused_before_it_is_built():
+    with pytest.raises(UsageError, match=r"model\.hidden = .*fits into memory: training it takes 1\.2e\+04 GB"):
+        Mlp(Mlp.Settings(hidden=(1_000_000, 1_000_000))).build((20,), 2)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from healmpi.learning.partition import PARTITIONS, Dirichlet, Iid, Partition, Shards, label_counts
+from healmpi.learning.partition import LEAST_ALPHA, PARTITIONS, Dirichlet, Iid, Partition, Shards, label_counts
 from healmpi.settings import UsageError, field_names
 
 KINDS = ("iid", "dirichlet", "shards")
@@ -71,6 +73,15 @@ def test_another_seed_gives_other_parts(kind):
 def test_as_many_nodes_as_samples_leaves_one_each(kind):
     parts = made(kind, alpha=0.01, shards_per_node=1).parts(balanced_labels(40), 40, 3)
     assert [len(part) for part in parts] == [1] * 40
+
+
+def test_with_the_least_alpha_each_node_is_as_likely_to_get_a_label_and_a_smaller_one_is_refused():
+    labels = np.arange(4000, dtype=np.int64)  # a label a sample: each is dealt by a draw of its own
+    sizes = [len(part) for part in made("dirichlet", alpha=LEAST_ALPHA).parts(labels, 10, 1)]
+    assert max(abs(size - 400) for size in sizes) < 5 * math.sqrt(400), sizes
+    for alpha in (5e-324, 2e-307, 0.0, 1e7):
+        with pytest.raises(UsageError, match=r"data\.alpha = .*at least 1e-300 and at most 1000000"):
+            made("dirichlet", alpha=alpha)
 
 
 def test_small_alpha_is_skewed_and_large_alpha_is_even():

@@ -12,7 +12,7 @@ import pytest
 from launch import finish, healmpi, healmpi_mpi, mpirun, python, sets, start, wait_until
 
 from healmpi import cores
-from healmpi.hosting import checkpoint, provenance, stopping
+from healmpi.hosting import checkpoint, stopping
 from healmpi.launch import cli
 
 OVERLAY = sets("run.algorithm=elevator", "run.nodes=4", "run.cycles=2")
@@ -206,7 +206,3 @@ def test_going_on_with_other_instructions_of_the_processor_is_told(tmp_path):
 @pytest.mark.parametrize("numbers, text", [({0}, "0"), ({0, 1, 2, 5}, "0-2,5"), (set(), ""), ({3, 8, 9}, "3,8-9")])
 def test_cores_are_told_in_ranges(numbers, text):
     assert cores.as_text(frozenset(numbers)) == text
-
-
-def test_bytes_that_are_no_text_are_stored_as_escapes():
-    assert provenance.storable("r\udce9s.h5") == r"r\udce9s.h5" and provenance.storable("ä") == "ä"

@@ -37,7 +37,7 @@ def collect(*, world: str, ranks: int, seed: int, threads: int, mpi_library: str
         "python": platform.python_version(),
         "platform": platform.platform(),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "command": " ".join(map(storable, sys.argv)),
+        "command": " ".join(sys.argv),
         "world": world,
         "mpi_library": mpi_library,
         "ranks": ranks,
@@ -49,9 +49,9 @@ def collect(*, world: str, ranks: int, seed: int, threads: int, mpi_library: str
             facts[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             facts[package] = "absent"
-    facts |= {name.lower(): storable(os.environ[name]) for name in (*JOB_VARIABLES, *OTHER_VARIABLES) if name in os.environ}
+    facts |= {name.lower(): os.environ[name] for name in (*JOB_VARIABLES, *OTHER_VARIABLES) if name in os.environ}
     set_here = sorted(name for name in os.environ if name.startswith(TRANSPORT_PREFIXES))
-    facts[TRANSPORT] = " ".join(f"{name}={storable(os.environ[name])}" for name in set_here)
+    facts[TRANSPORT] = " ".join(f"{name}={os.environ[name]}" for name in set_here)
     return facts | _commit()
 
 
@@ -65,11 +65,6 @@ def capability() -> str:
     """torch's level of vector instructions in this process: 'AVX512', 'DEFAULT', ...; empty: torch is not loaded."""
     torch = sys.modules.get("torch")
     return "" if torch is None else str(torch.backends.cpu.get_cpu_capability())
-
-
-def storable(text: str) -> str:
-    """Text that can be stored in UTF-8: bytes of the command line that are none are escaped."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _cpu_model() -> str:

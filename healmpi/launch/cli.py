@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from healmpi.config import Config
+from healmpi.extension import search_here
 from healmpi.hosting.stopping import Limits, Stopped, stop_path
-from healmpi.launch import arguments, command, streams
+from healmpi.launch import arguments, command, output
 from healmpi.launch import suite as suites
-from healmpi.launch.columns import wrapped
 from healmpi.launch.launcher import (
     FAULT,
     INVALID,
@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 def main(given: Sequence[str] | None = None) -> int:
     """Run a command, return its exit code. given: as in sys.argv, which is the default."""
     if given is None:
-        streams.tolerate()
+        output.guard()
+    search_here()
     try:
         options = arguments.parser().parse_args(given)
         return COMMANDS[options.command](options)
@@ -243,7 +244,7 @@ def _conclude_suite(outcomes: Sequence[Outcome], folder: Path) -> int:
 def _info(options: argparse.Namespace) -> int:
     from healmpi.results import info
 
-    return _read(lambda: print(wrapped(info.describe(options.file))))
+    return _read(lambda: print(info.describe(options.file)))
 
 
 def _merge(options: argparse.Namespace) -> int:

@@ -10,11 +10,11 @@ from healmpi import cores
 from healmpi.config import Config
 from healmpi.hosting.closing import Progress
 from healmpi.launch import progress
-from healmpi.launch.columns import wrapped
 from healmpi.launch.launcher import INVALID, VALID
 from healmpi.launch.ranks import Ranks
 from healmpi.results import info
 from healmpi.results.folder import PartsFolder
+from healmpi.settings import wrapped
 
 
 class RunBar:
@@ -81,7 +81,7 @@ def _sizes(config: Config) -> str:
 
 def conclude(done: Path) -> int:
     """Print what a finished file says, its verdict last; return the exit code."""
-    print(wrapped(info.describe(done, figures=False)))
+    print(info.describe(done, figures=False))
     return print_verdict(done)
 
 

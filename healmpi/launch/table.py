@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from healmpi.launch.columns import WIDTH
+from healmpi import settings
 from healmpi.launch.runner import OPEN, Outcome, result_path, state
 from healmpi.launch.suite import Experiment, Suite
 from healmpi.results import info
@@ -65,7 +65,7 @@ def table(rows: Sequence[Row]) -> str:
     """
     titles = "".join(f"{title:>{width}}" for title, width in COLUMNS.values())
     width = max(len(row.name) for row in rows)
-    alone = width + len(_HEAD) + len(titles) > WIDTH  # a long name gets a line of its own
+    alone = width + len(_HEAD) + len(titles) > settings.COLUMNS  # a long name gets a line of its own
     lines = [f"{'':{4 if alone else width}}{_HEAD}{titles}"]
     for row in rows:
         cells = [f"{'':4}" if alone else f"{row.name:{width}}", f"{row.runs:>5}{_spread(row.figures.get('accuracy_mean', [])):>17}"]

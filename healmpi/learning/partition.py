@@ -53,6 +53,11 @@ class Iid(Partition):
         return tuple(np.array_split(rng.permutation(len(labels)), nodes))
 
 
+LEAST_ALPHA = 1e-300
+"""Of two nodes, the one with the greater log(u) / alpha gets a label when alpha is tiny, for u uniform in 53 bits. Below 37 / 1.8e308 =
+2e-307 the quotients are infinite, and the last node wins such ties. From 1e-20 on down a label is one node's anyway."""
+
+
 class Dirichlet(Partition):
     """Label skew: a class at a time, shared out by a draw of a Dirichlet distribution."""
 
@@ -61,7 +66,7 @@ class Dirichlet(Partition):
         """How skewed."""
 
         title: ClassVar[str] = "data"
-        alpha: float = option(0.5, "Concentration of the Dirichlet partition: small is skewed, large is even.", above=0.0, high=1e6)
+        alpha: float = option(0.5, "Concentration of the Dirichlet partition: small is skewed, large is even.", low=LEAST_ALPHA, high=1e6)
 
     name: ClassVar[str] = "dirichlet"
     settings: Settings

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -119,7 +120,12 @@ def close_trimmed(file: h5py.File, path: Path) -> None:
 
 def text_array(texts: Sequence[str]) -> np.ndarray:
     """Texts as an attribute holds them: an array of strings of any length."""
-    return np.array(list(texts), dtype=h5py.string_dtype())
+    return np.array([storable(text) for text in texts], dtype=h5py.string_dtype())
+
+
+def storable(value: Any) -> Any:
+    """A value that an attribute can hold: of a text that names a file, bytes that are no UTF-8 become \\x.., all else stays."""
+    return value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") if isinstance(value, str) else value
 
 
 def reason_array(reasons: Sequence[str]) -> np.ndarray:

@@ -18,7 +18,7 @@ import numpy as np
 from healmpi.config import Config
 from healmpi.results.files import open_results
 from healmpi.results.schema import FIGURES, GROUP_OUTCOMES, FigureOfMerit, ResultsError
-from healmpi.settings import UsageError
+from healmpi.settings import UsageError, wrapped
 
 SHOWN_CYCLES = 10
 SHOWN_FAULTS = 8
@@ -70,7 +70,7 @@ def _read(path: Path, work: Callable[[h5py.File], Value]) -> Value:
 def _describe(file: h5py.File, figures: bool) -> str:
     conclusions = (_verdict_lines, _figure_lines) if figures else ()
     parts = (_heading, _differences, _origin, *conclusions, _accuracy_lines, _fault_lines, _group_lines)
-    return "\n".join("\n".join(lines) for part in parts if (lines := part(file)))
+    return "\n".join(wrapped(line) for part in parts for line in part(file))
 
 
 def _stored_reasons(file: h5py.File) -> list[str]:

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 
 from healmpi.messages import Kind
-from healmpi.results.files import close_trimmed, open_file, reason_array, reserve, text_array
+from healmpi.results.files import close_trimmed, open_file, reason_array, reserve, storable, text_array
 from healmpi.results.rows import CycleRows, FaultRow, GroupRow
 from healmpi.results.schema import (
     CLASS_HITS,
@@ -93,7 +93,7 @@ class PartWriter:
                  "kinds_carrying_models": text_array([kind.name for kind in kinds if kind.carries_model])}  # fmt: skip
         self._file.attrs.update({"schema": PART_SCHEMA, "schema_version": SCHEMA_VERSION} | attrs)
         self._file.create_group("config").attrs.update({"json": config_json, "toml": config_toml})
-        self._file.create_group("provenance").attrs.update(provenance)
+        self._file.create_group("provenance").attrs.update({name: storable(value) for name, value in provenance.items()})
         self._write_partition(partition)
         classes = 0 if partition is None else len(partition[2])
         self._create_tables({"node": len(nodes), "phase": len(PHASES), "kind": len(kinds), "slot": view_size, "label": classes})
@@ -169,7 +169,7 @@ class PartWriter:
         self._store("models/sha256", [digest.encode() for digest in digests])
         if models is not None:
             self._store("models/parameters", models)
-        self._file.create_group("facts").attrs.update(rank_facts)
+        self._file.create_group("facts").attrs.update({name: storable(value) for name, value in rank_facts.items()})
         self._file.attrs["audit"] = reason_array(audit)
         self._file.attrs.update({"audited": int(audited), "survivors_finished": int(survivors_finished)})
         self._file.flush()

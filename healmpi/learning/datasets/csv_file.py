@@ -6,6 +6,7 @@ features: finite numbers. The first line is a header when none of its features i
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -154,7 +155,8 @@ def _lines(path: Path, settings: Csv.Settings) -> Iterator[_Line]:
                 if len(cells) > 1 or (cells and cells[0].strip()):
                     yield _Line(number, cells)
     except UnicodeDecodeError as error:
-        raise settings.refusal("file", f"a text in UTF-8 ({error})") from error
+        why = "it is in UTF-16: save it as UTF-8" if error.object[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else error
+        raise settings.refusal("file", f"a text in UTF-8 ({why})") from error
     except csv.Error as error:
         raise settings.refusal("file", f"line {number + 1}: columns with a comma between ({error})") from error
     except (OSError, EOFError, zlib.error) as error:

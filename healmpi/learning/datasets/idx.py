@@ -1,7 +1,8 @@
 """MNIST and Fashion-MNIST: four files of MNIST's format in a folder.
 
 Source: the idx format as MNIST's authors describe it: big-endian, a magic number 0x0000 08 <dimensions>, the sizes as 32-bit
-numbers, then the bytes.
+numbers, then the bytes. The files are found under both of the names that go round, train-images-idx3-ubyte and
+train-images.idx3-ubyte, and where torchvision puts them: ROOT/MNIST/raw of the ROOT that it was given.
 """
 
 from __future__ import annotations
@@ -22,11 +23,14 @@ IDX_NAMES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-
 
 _CLASSES = 10
 
+_SHOWN = 8  # names of what lies in a folder without the files
+
 
 class _IdxFolder(Data):
     """Four files, plain or gzipped. They have a test part of their own, so the seed decides nothing.
 
-    debian_folder: where Debian's package puts them. advice: what to do where they are not there.
+    debian_folder: where Debian's package puts them. advice: what to do where they are not there. torchvision_folder: what torchvision
+    calls the folder that it makes.
     """
 
     @dataclass(frozen=True, slots=True)
@@ -35,13 +39,16 @@ class _IdxFolder(Data):
 
         title: ClassVar[str] = "data"
         folder: str = option(
-            "", "Folder with the four idx or idx.gz files of 'mnist' or 'fashion-mnist'. Empty: the places where Debian puts them."
+            "",
+            "Folder with the four idx or idx.gz files of 'mnist' or 'fashion-mnist', or torchvision's root. "
+            "Empty: the places where Debian puts them.",
         )
 
     images: ClassVar[bool] = True
     model: ClassVar[str] = "lenet5"
     debian_folder: ClassVar[str]
     advice: ClassVar[str]
+    torchvision_folder: ClassVar[str]
     settings: Settings
 
     def load(self, seed: int) -> Dataset:
@@ -81,10 +88,24 @@ class _IdxFolder(Data):
         return images, labels.astype(np.int64), images_file
 
     def _find(self, folder: Path, name: str) -> Path:
-        for path in (folder / f"{name}.gz", folder / name):
-            if path.is_file():
-                return path
-        raise self.settings.refusal("folder", f"{name} or {name}.gz must be in it", str(folder))
+        dotted = name.replace("-idx", ".idx")
+        for place in (folder, folder / "raw", folder / self.torchvision_folder / "raw"):
+            for spelling in (name, dotted):
+                for path in (place / f"{spelling}.gz", place / spelling):
+                    if path.is_file():
+                        return path
+        allowed = f"{name} or {name}.gz must be in it, or in {self.torchvision_folder}/raw below it; {_seen(folder)}"
+        raise self.settings.refusal("folder", allowed, str(folder))
+
+
+def _seen(folder: Path) -> str:
+    """What lies in the folder, for somebody who thinks that the files do. Raises UsageError: it cannot be read."""
+    try:
+        names = sorted(f"{path.name}/" if path.is_dir() else path.name for path in folder.iterdir())
+    except OSError as error:
+        raise _file_error(folder, f"a folder that can be read ({error.strerror})") from error
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f"there are {', '.join(names[:_SHOWN])}{more}" if names else "it is empty"
 
 
 class Mnist(_IdxFolder):
@@ -92,6 +113,7 @@ class Mnist(_IdxFolder):
 
     name: ClassVar[str] = "mnist"
     debian_folder: ClassVar[str] = "/usr/share/datasets/mnist"
+    torchvision_folder: ClassVar[str] = "MNIST"
     advice: ClassVar[str] = (
         "name the folder with the four idx files of MNIST, or use the embedded 'mnist10k', "
         "or 'fashion-mnist' with Debian's package dataset-fashion-mnist"
@@ -103,6 +125,7 @@ class FashionMnist(_IdxFolder):
 
     name: ClassVar[str] = "fashion-mnist"
     debian_folder: ClassVar[str] = "/usr/share/datasets/fashion-mnist"
+    torchvision_folder: ClassVar[str] = "FashionMNIST"
     advice: ClassVar[str] = "install Debian's package dataset-fashion-mnist, or name the folder with the four idx files"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -13,6 +14,10 @@ from healmpi.settings import Section, option
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+COPIES = 3
+"""Of a model's floats that training one node takes at least: its own, those of the network, their gradients."""
 
 
 class Mlp(Model):
@@ -29,6 +34,13 @@ class Mlp(Model):
     settings: Settings
 
     def build(self, input_shape: tuple[int, ...], classes: int) -> nn.Module:
+        """As of any model. Raises UsageError: no machine like this one can hold it."""
+        widths = (math.prod(input_shape), *self.settings.hidden, classes)
+        needed = COPIES * 4 * sum((inside + 1) * outside for inside, outside in itertools.pairwise(widths))
+        there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        if needed > there:
+            allowed = f"widths of a network that fits into memory: training it takes {needed / 1e9:.3g} GB, there are {there / 1e9:.3g} GB"
+            raise self.settings.refusal("hidden", allowed)
         return perceptron(self.settings.hidden, input_shape, classes)
 
 
