@@ -75,7 +75,8 @@ def _load(begun: float, config: Config, nodes: range) -> tuple[Prepared, int]:
     parts = chosen.partition.parts(data.train_y, config.run.nodes, seed)
     counts = partition.label_counts(data.train_y, parts, data.classes)
     # torch takes seconds to import: everything that is cheap to refuse has been refused by now.
-    learner = chosen.learner.make(seed, config.model.initial, chosen.model, data, {node: parts[node] for node in nodes})
+    shards, sizes = {node: parts[node] for node in nodes}, [len(part) for part in parts]
+    learner = chosen.learner.make(seed, config.model.initial, chosen.model, data, shards, sizes)
     return Prepared(begun, config, nodes, learner, parts, counts), inspecting.data_mark(data)
 
 

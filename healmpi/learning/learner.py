@@ -7,7 +7,8 @@ One network serves all nodes: a node's numbers are copied into its vector, train
 independent of where a vector lies in memory, of the other nodes on the rank and of the order of jobs; random numbers belong to
 the node, its incarnation and the cycle.
 
-Before each job torch's default generator is seeded anew, for dropout; it is left at a random place.
+Before each job, and before each batch of an evaluation, the global generators of torch, numpy and Python are seeded anew, for dropout
+and whatever a user's network draws. Afterwards they are as they were. A user's own network is rehearsed first (models/trial.py).
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from healmpi.learning import device
 from healmpi.learning.data import Dataset
 from healmpi.learning.jobs import Judgement, TrainJob, TrainResult
 from healmpi.learning.learners.serial import Serial
+from healmpi.learning.models import randomness, trial
 from healmpi.learning.models.flat import FlatModel
 from healmpi.learning.models.kind import Model
+from healmpi.learning.models.own import OwnModel
 
 EVALUATION_BATCH = 1000
 GATHERED_BATCHES = 8
@@ -49,10 +52,17 @@ class Learner:
     """
 
     def __init__(
-        self, settings: Serial.Settings, seed: int, initial: str, model: Model, dataset: Dataset, shards: Mapping[int, np.ndarray]
+        self,
+        settings: Serial.Settings,
+        seed: int,
+        initial: str,
+        model: Model,
+        dataset: Dataset,
+        shards: Mapping[int, np.ndarray],
+        sizes: Sequence[int] | None = None,
     ):
         """seed: the run's. initial: 'common' or 'independent', as model.initial. shards: indices into the training part, int64 and
-        not empty, for each hosted node.
+        not empty, for each hosted node. sizes: samples of each node of the run, hosted or not; None: there are only the hosted ones.
 
         Sets the number of torch's threads in this process. Raises UsageError when the model does not fit the data.
         """
@@ -61,7 +71,12 @@ class Learner:
         self._dataset = dataset
         self._device = device.find(settings)
         self._shards = {node: _shard(dataset, indices, self._device) for node, indices in shards.items()}
-        self.flat = FlatModel(self._build(streams.whole(seed, "init common")).to(self._device))
+        self._unused: frozenset[str] = frozenset()
+        self._own = isinstance(model, OwnModel)
+        if isinstance(model, OwnModel):
+            hosted = {node: len(part) for node, part in shards.items()}
+            self._unused = self._rehearse(model, hosted if sizes is None else dict(enumerate(sizes)))
+        self.flat = FlatModel(self._build(streams.whole(seed, "init common")).to(self._device), self._unused)
         self.staging = device.Staging(self.flat.vector, self._device.type != "cpu")
         self._common = self.staging.take()
         self._optimizer = _optimizer(settings, self.flat)
@@ -77,7 +92,7 @@ class Learner:
     def newcomer(self, node: int, incarnation: int) -> np.ndarray:
         """A random model of that incarnation's own: float32 [size], not writeable."""
         seed = streams.whole(self._seed, "init", node, incarnation)
-        return device.Staging(FlatModel(self._build(seed)).vector, False).take()
+        return device.Staging(FlatModel(self._build(seed), self._unused).vector, False).take()
 
     def labels(self, node: int) -> np.ndarray:
         """Training samples of the node's shard by label: int64 [classes]."""
@@ -108,7 +123,8 @@ class Learner:
         """Train each job's model on its node's shard; results in the order of the jobs. Raises KeyError on a node not hosted."""
         if not self.flat.module.training:
             self.flat.module.train()
-        return [self._train_one(job) for job in jobs]
+        with randomness.isolated():
+            return [self._train_one(job) for job in jobs]
 
     def evaluate(self, vectors: Sequence[np.ndarray]) -> list[tuple[float, float]]:
         """Accuracy and mean loss of each model on the whole test set. vectors: float32 [size] each."""
@@ -120,14 +136,18 @@ class Learner:
         correct, loss = np.zeros((len(distinct), len(self.tested)), np.int64), np.zeros(len(distinct))
         samples = len(self._dataset.test_y)
         self.flat.module.eval()
-        with torch.no_grad():
+        with torch.no_grad(), randomness.isolated():
             # Batches outside, models inside: a batch is scaled once, and never more than one is held as floats.
             for first in range(0, samples, EVALUATION_BATCH):
                 batch = _shard_of(
                     self._dataset, self._dataset.test_x, self._dataset.test_y, slice(first, first + EVALUATION_BATCH), self._device
                 )
+                # The same draws for each model: they may depend neither on the rank nor on who else is judged.
+                drawn = streams.whole(self._seed, "evaluation", first)
                 for row, vector in enumerate(distinct):
                     self.staging.put(vector)
+                    self.flat.reset_others()
+                    randomness.seed_all(drawn, self._device.type == "cuda", self._own)
                     hits, total = self._judge(batch)
                     correct[row] += hits
                     loss[row] += total
@@ -135,9 +155,19 @@ class Learner:
 
     def _build(self, seed: int) -> torch.nn.Module:
         # Drawn on the CPU, so that models start from the same bits on every device.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with randomness.isolated():
+            randomness.seed_all(seed)
             return self._model.build(self._dataset.input_shape, self._dataset.classes)
+
+    def _rehearse(self, model: OwnModel, sizes: Mapping[int, int]) -> frozenset[str]:
+        """Names of the parameters that no step gives a gradient. Raises UsageError: the model cannot be trained here, or reproducibly."""
+        seed, data = streams.whole(self._seed, "init common"), self._dataset
+        module = trial.built_alike(model, self._build, seed)
+        if self._initial == "independent" and len(sizes) > 1:
+            trial.check_independent(*(self._build(streams.whole(self._seed, "init", node, 0)) for node in (0, 1)))
+        batches = trial.batches(sizes, self._settings.batch_size, self._settings.local_steps)
+        samples = _shard_of(data, data.train_x, data.train_y, slice(0, max(one.size for one in batches)), self._device)
+        return trial.Rehearsal(model, module.to(self._device), data.classes).unused(batches, samples.x, samples.y)
 
     def _judge(self, batch: _Shard) -> tuple[np.ndarray, float]:
         out = self.flat.module(batch.x)
@@ -149,11 +179,12 @@ class Learner:
     def _train_one(self, job: TrainJob) -> TrainResult:
         start = time.perf_counter()
         self.staging.put(job.model)
-        self.flat.reset_integers()
+        self.flat.reset_others()
         self._swap_in(job)
         loss, samples, steps = self._descend(job)
         self._swap_out(job)
         self.flat.check_views()
+        self.flat.check_unused()
         return TrainResult(job.node, self.staging.take(), loss, samples, time.perf_counter() - start, steps)
 
     def _descend(self, job: TrainJob) -> tuple[float, int, int]:
@@ -162,11 +193,7 @@ class Learner:
         The hot loop: names bound outside, and nothing is read back from torch before its end.
         """
         rng = streams.generator(self._seed, "batches", job.node, job.incarnation, job.cycle)
-        # Not torch.manual_seed, which takes 0.1 ms to look for accelerators.
-        seed = int(rng.integers(2**63))
-        torch.default_generator.manual_seed(seed)
-        if self._device.type == "cuda":
-            torch.cuda.manual_seed(seed)
+        randomness.seed_all(int(rng.integers(2**63)), self._device.type == "cuda", self._own)
         module, zero, step = self.flat.module, self.flat.gradient.zero_, self._step
         adjust = self._adjustment(job)
         total, steps, samples = torch.zeros((), device=self._device), 0, 0

@@ -40,11 +40,20 @@ class LearnerKind:
         """About how many samples all nodes together take in a cycle; for estimates of cost. samples: of the training part."""
         return samples
 
-    def make(self, seed: int, initial: str, model: Model, dataset: Dataset, shards: Mapping[int, np.ndarray]) -> Trainer:
+    def make(
+        self,
+        seed: int,
+        initial: str,
+        model: Model,
+        dataset: Dataset,
+        shards: Mapping[int, np.ndarray],
+        sizes: Sequence[int] | None = None,
+    ) -> Trainer:
         """The learner of one rank.
 
         seed: the run's. initial: 'common' or 'independent', as model.initial. shards: indices into the training part, int64 and
-        not empty, for each hosted node. Raises UsageError: the model does not fit the data, or the machine lacks what is needed.
+        not empty, for each hosted node. sizes: samples of each node of the run, hosted or not, so that all ranks refuse the same;
+        None: there are only the hosted ones. Raises UsageError: the model does not fit the data, or the machine lacks what is needed.
         """
         raise NotImplementedError
 

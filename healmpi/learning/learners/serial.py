@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -71,7 +71,15 @@ class Serial(LearnerKind):
         settings = self.settings
         return nodes * settings.local_steps * settings.batch_size or samples * settings.local_epochs
 
-    def make(self, seed: int, initial: str, model: Model, dataset: Dataset, shards: Mapping[int, np.ndarray]) -> Learner:
+    def make(
+        self,
+        seed: int,
+        initial: str,
+        model: Model,
+        dataset: Dataset,
+        shards: Mapping[int, np.ndarray],
+        sizes: Sequence[int] | None = None,
+    ) -> Learner:
         from healmpi.learning.learner import Learner
 
-        return Learner(self.settings, seed, initial, model, dataset, shards)
+        return Learner(self.settings, seed, initial, model, dataset, shards, sizes)

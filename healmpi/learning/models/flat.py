@@ -2,11 +2,13 @@
 parameters, taken to its end.
 
 Floating-point buffers, such as BatchNorm's running statistics, are part of the vector and so are sent and averaged like parameters;
-integer buffers are not part of it, and go back to their first values before each training.
+all other buffers (integers, booleans, complex numbers) are not part of it: they go back to their first values before each training
+and before each batch of an evaluation.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from healmpi.settings import UsageError
@@ -20,17 +22,19 @@ class FlatModel:
     """One module whose numbers lie in one vector.
 
     module: its parameters and floating-point buffers are views into `vector`, its gradients views into `gradient`.
-    vector: float32 [size]: trainable parameters, then frozen ones, then floating-point buffers, each in the module's order,
-    shared ones once. gradient: float32 [trainable numbers]; backward adds to it, whoever trains sets it to zero.
+    vector: float32 [size]: trainable parameters, then frozen and unused ones, then floating-point buffers, each in the module's
+    order, shared ones once. gradient: float32 [trainable numbers]; backward adds to it, whoever trains sets it to zero.
     parameters_view: the trainable part of `vector` as one leaf, with `gradient` as its .grad, for torch.optim.
     size: length of `vector`.
     """
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: nn.Module, unused: Collection[str] = ()):
+        """unused: names of parameters that never receive a gradient. As in torch, no optimizer touches them."""
         import torch
 
-        trainable = [p for p in module.parameters() if p.requires_grad]
-        frozen = [p for p in module.parameters() if not p.requires_grad]
+        named = dict(module.named_parameters())
+        trainable = [p for name, p in named.items() if p.requires_grad and name not in unused]
+        frozen = [p for name, p in named.items() if not p.requires_grad or name in unused]
         buffers = list(module.buffers())
         floats = [b for b in buffers if b.is_floating_point()]
 
@@ -46,8 +50,10 @@ class FlatModel:
         self.parameters_view = torch.nn.Parameter(self.vector[:count], requires_grad=False)
         self.parameters_view.grad = self.gradient
 
-        self._integers = [(b, b.clone()) for b in buffers if not b.is_floating_point()]
+        self._others = OtherBuffers(module)
         self._names = [(name, b.data_ptr()) for name, b in module.named_buffers() if b.is_floating_point()]
+        self._parameters = [(name, p.data_ptr()) for name, p in named.items()]
+        self._unused = [(name, named[name]) for name in unused]
 
     def _give_gradients(self, trainable: list[nn.Parameter]) -> None:
         offset = 0
@@ -55,10 +61,9 @@ class FlatModel:
             parameter.grad = self.gradient[offset : offset + parameter.numel()].view(parameter.shape)
             offset += parameter.numel()
 
-    def reset_integers(self) -> None:
-        """Integer buffers as they were at first: they are not in the vector, so they must not carry anything from node to node."""
-        for buffer, first in self._integers:
-            buffer.copy_(first)
+    def reset_others(self) -> None:
+        """Buffers that are not in the vector as they were at first: they must not carry anything from node to node."""
+        self._others.restore()
 
     def check_views(self) -> None:
         """Raises UsageError when the module has put another tensor in the place of a buffer: the vector would not know."""
@@ -67,8 +72,44 @@ class FlatModel:
         now = dict(self.module.named_buffers())
         for name, address in self._names:
             if name not in now or now[name].data_ptr() != address:
-                kind = type(self.module).__name__
-                raise UsageError("model.factory", kind, f"a module that changes buffer {name} in place, instead of replacing it")
+                raise self._refusal(f"a module that changes buffer {name} in place, instead of replacing it")
+
+    def check_parameters(self) -> None:
+        """The same of parameters, and of those that were said never to receive a gradient."""
+        now = dict(self.module.named_parameters())
+        for name, address in self._parameters:
+            if name not in now or now[name].data_ptr() != address:
+                raise self._refusal(f"a module that changes parameter {name} in place, instead of replacing it")
+        self.check_unused()
+
+    def check_unused(self) -> None:
+        """Raises UsageError when a parameter has received a gradient although it was taken for one that never does."""
+        for name, parameter in self._unused:
+            if parameter.grad is not None:
+                raise self._refusal(f"a module that uses the same parameters in each step; {name} is used in some only")
+
+    def _refusal(self, allowed: str) -> UsageError:
+        return UsageError("model.factory", type(self.module).__name__, allowed)
+
+
+class OtherBuffers:
+    """All buffers of a module that are not floating-point numbers, and what they held when this was made."""
+
+    def __init__(self, module: nn.Module):
+        from torch.nn.parameter import is_lazy
+
+        self._first = [
+            (part._buffers, name, buffer, buffer.clone())
+            for part in module.modules()
+            for name, buffer in part._buffers.items()
+            if buffer is not None and not is_lazy(buffer) and not buffer.is_floating_point()
+        ]
+
+    def restore(self) -> None:
+        """The first tensors are put back, in the place of others too, with their first values."""
+        for buffers, name, buffer, first in self._first:
+            buffers[name] = buffer
+            buffer.copy_(first)
 
 
 def _move(tensors: list[torch.Tensor], vector: torch.Tensor) -> None:

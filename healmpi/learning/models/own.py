@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from healmpi.extension import importable_here
+from healmpi.learning.models.flat import OtherBuffers
 from healmpi.learning.models.kind import Model
 from healmpi.settings import Section, UsageError
 
@@ -42,41 +43,44 @@ class OwnModel(Model):
         try:
             module = self._function(input_shape, classes, *settings)
         except (Exception, SystemExit) as error:
-            raise self._refused(f"called with {input_shape} and {classes} it must not fail ({_text(error)})") from error
+            raise self.refusal(f"called with {input_shape} and {classes} it must not fail ({text(error)})") from error
         if not isinstance(module, nn.Module):
-            raise self._refused(f"it must return a torch.nn.Module, not {type(module).__name__}")
+            raise self.refusal(f"it must return a torch.nn.Module, not {type(module).__name__}")
         return module
 
     def _check_tensors(self, module: nn.Module) -> None:
         import torch
 
         if not any(parameter.requires_grad for parameter in module.parameters()):
-            raise self._refused("its module must have a trainable parameter")
+            raise self.refusal("its module must have a trainable parameter")
         for name, tensor in (*module.named_parameters(), *module.named_buffers()):
             if (tensor.is_floating_point() or isinstance(tensor, torch.nn.Parameter)) and tensor.dtype != torch.float32:
-                raise self._refused(f"parameters and floating-point buffers must be float32; {name} is {tensor.dtype}")
+                raise self.refusal(f"parameters and floating-point buffers must be float32; {name} is {tensor.dtype}")
             if tensor.device.type != "cpu":
-                raise self._refused(f"parameters and buffers must be on the CPU; {name} is on {tensor.device}")
+                raise self.refusal(f"parameters and buffers must be on the CPU; {name} is on {tensor.device}")
 
     def _check_forward(self, module: nn.Module, input_shape: tuple[int, ...], classes: int) -> None:
         """Two zero samples must give [2, classes]. In evaluation mode, so that no running statistics change."""
         import torch
 
-        training = module.training
+        training, others = module.training, OtherBuffers(module)
         module.eval()
         try:
             with torch.no_grad():
                 out = module(torch.zeros(2, *input_shape))
         except (Exception, SystemExit) as error:
-            raise self._refused(f"its module must accept samples of shape {input_shape} ({_text(error)})") from error
+            raise self.refusal(f"its module must accept samples of shape {input_shape} ({text(error)})") from error
         module.train(training)
+        others.restore()
         found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
         if found != (2, classes):
-            raise self._refused(f"its module must map two samples to shape {(2, classes)}; it gives {found}")
+            raise self.refusal(f"its module must map two samples to shape {(2, classes)}; it gives {found}")
 
-    def _refused(self, allowed: str) -> UsageError:
+    def refusal(self, allowed: str) -> UsageError:
+        """The sentence about this factory. allowed: what it must do, and what it does."""
         return UsageError("model.factory", self._factory, allowed)
 
 
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+def text(error: BaseException) -> str:
+    """Kind and first line of an error."""
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
