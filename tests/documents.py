@@ -37,6 +37,8 @@ ELSEWHERE = {
     r"bash jobs/(test|setup|main)\.sh|python -m pytest": "in a fresh clone: both set up an environment first",
     r"pip install|python3 -m venv|\.venv/bin/pip": "by jobs/setup.sh, and by test_analysis_report.py in an environment of its own",
     r"git clone|\$EDITOR": "by the reader",
+    r"healmpi merge killed": "by test_cli.py, of a run that was killed",
+    r"bash jobs/pitch\.sh|healmpi suite cost": "takes minutes; test_suite.py looks at them",
     r"sbatch|srun|sbcast": "by test_slurm.py, on a real Slurm",
     r"python jobs/benchmark\.py": "takes minutes, and idle cores",
 }

@@ -4,7 +4,7 @@ import re
 import shlex
 
 import pytest
-from documents import DOCUMENTS, ROOT, blocks, commands, elsewhere, follow, shorter
+from documents import DOCUMENTS, ROOT, WIDTH, blocks, commands, elsewhere, follow, shorter
 
 from healmpi.launch import arguments
 
@@ -25,6 +25,15 @@ def test_each_command_of_healmpi_in_the_documents_is_one(where, command):
     words = shlex.split(command)
     if "healmpi" in words:
         arguments.parser().parse_args(words[words.index("healmpi") + 1 :])
+
+
+@pytest.mark.parametrize("document", [one for one in DOCUMENTS if one != "docs/transcripts.md"])
+def test_what_a_document_shows_fits_into_80_columns(document):
+    """Programs aside, and errors, which are a line each."""
+    shown = [block for block in blocks((ROOT / document).read_text(encoding="utf-8")) if block.language not in ("python", "toml")]
+    lines = [(block.line + number, line) for block in shown for number, line in enumerate(block.text.splitlines(), 1)]
+    lines = [(number, line) for number, line in lines if not line.startswith("healmpi: ")]
+    assert [f"{document}:{number}: {len(line)}" for number, line in lines if len(line) > WIDTH] == []
 
 
 def test_no_command_is_shortened_that_is_done_elsewhere_and_none_of_hours_is_left():
