@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # A suite as an array, over its scenarios and seeds: each task does one experiment, up to 8 tasks at a time.
-# A task of class S takes about a minute. Adapt jobs/site.sh, then from the top folder of the checkout:
+# A task of class S takes some seconds. Adapt jobs/site.sh, then from the top folder of the checkout:
 #   SUITE=S sbatch jobs/slurm/array.sh
 #   SUITE=my.toml DIR=out/my sbatch --array=0-199%20 jobs/slurm/array.sh
 # `healmpi suite S -o DIR --list` says how many there are; tasks beyond the last end at once. Results: one DIR/NAME.h5 each.
