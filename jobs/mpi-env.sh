@@ -5,12 +5,10 @@ export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 # MPICH spins without end when ranks share a core, unless it is told to yield.
 export MPIR_CVAR_CH4_PROGRESS_THROTTLE=true MPIR_CVAR_CH4_PROGRESS_THROTTLE_NO_PROGRESS_COUNT=1
 # What a site or another program has set for MPI stays; where a run fails at once, look here first (docs/clusters.md).
-for name in $(compgen -e); do
+env | while IFS='=' read -r name value; do
     case "$name" in
+        PRTE_MCA_rmaps_default_mapping_policy | MPIR_CVAR_CH4_PROGRESS_THROTTLE*) ;;
         OMPI_MCA_* | PRTE_MCA_* | PMIX_MCA_* | UCX_* | FI_* | I_MPI_* | MPIR_CVAR_*)
-            case "$name" in PRTE_MCA_rmaps_default_mapping_policy | MPIR_CVAR_CH4_PROGRESS_THROTTLE*) ;;
-                *) echo "jobs/mpi-env.sh: note: $name=${!name} is set, and MPI heeds it" >&2 ;;
-            esac ;;
+            echo "jobs/mpi-env.sh: note: $name=$value is set, and MPI heeds it" >&2 ;;
     esac
 done
-unset name

@@ -30,7 +30,7 @@ WIDTH = 80
 
 FIRST_WORDS = (
     *("healmpi", "healmpi-report", "mpirun", "python", "python3", "pip"),
-    *("bash", ".", "git", "touch", "srun", "sbatch", "tar", "$EDITOR"),
+    *("bash", ".", "cp", "git", "touch", "srun", "sbatch", "tar", "$EDITOR"),
 )
 
 ELSEWHERE = {
@@ -194,7 +194,11 @@ def follow(document: str, folder: Path) -> Iterator[Step]:
                 yield Step(f"{document}:{block.line}", command, Done(0, "", ""), 0.0, place)
             else:
                 yield _step(document, block, folder, command, shorter(command))
-    litter = sorted(name for name in set(os.listdir(folder)) - before if name not in text and not name.startswith("."))
+    litter = sorted(
+        name
+        for name in set(os.listdir(folder)) - before
+        if name not in text and not name.startswith((".", "__")) and not name.endswith(".py")
+    )
     yield Step(document, "leaves nothing that it does not name", Done(int(bool(litter)), "", ", ".join(litter)), 0.0)
 
 

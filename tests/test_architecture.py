@@ -34,7 +34,7 @@ LAYERS = [  # from the top; a module may import from its own layer and from thos
 ]
 ROOMS = {  # a folder or files
     "mpi4py": {"worlds/mpi.py", "worlds/hub_group.py"},
-    "torch": {"learning/models/", "learning/learner.py", "learning/device.py"},
+    "torch": {"learning/models/", "learning/learner.py", "learning/device.py", "learning/trial.py", "learning/fingerprint.py"},
     "h5py": {"results/"},
     "tqdm": {"launch/progress.py"},
 }

@@ -20,7 +20,7 @@ from healmpi.learning.learner import Learner
 from healmpi.learning.learners.serial import Serial
 from healmpi.learning.models.mlp import Mlp
 from healmpi.learning.models.own import OwnModel
-from healmpi.learning.models.trial import batches
+from healmpi.learning.trial import batches
 from healmpi.settings import UsageError
 
 NETS = """

@@ -69,7 +69,7 @@ def test_all_ranks_that_are_told_the_same_nonsense_say_it_once_and_one_answer_is
     assert done.code == 2 and len(told(done)) == 1, done
     assert healmpi_mpi(flavour, 2, *RUN, cwd=tmp_path).code == 0
     done = healmpi_mpi(flavour, 3, "info", "a.h5", cwd=tmp_path)
-    assert done.code == 0 and done.out.count("configuration ") == 1, done
+    assert done.code == 0 and done.out.count("elevator: 4 nodes") == 1, done
 
 
 # What launchers leave behind.

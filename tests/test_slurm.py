@@ -364,19 +364,19 @@ def reframe(folder: Path, system: str, *settings: str, run=start):
 def assert_figures(done, system: str) -> None:
     assert done.code == 0, f"{done.out}\n{done.err}"
     assert "PASSED" in done.out and f"@{system}" in done.out
-    assert re.search(r"spambase-heal-none\.accuracy_mean .* 0\.[89]", done.out), done.out
-    assert re.search(r"spambase-heal-none\.wall_s +│ s ", done.out), done.out
+    assert re.search(r"spambase-heal-none-s1\.accuracy_mean .* 0\.[89]", done.out), done.out
+    assert re.search(r"spambase-heal-none-s1\.wall_s +│ s ", done.out), done.out
 
 
 @on_slurm
 def test_reframe_passes_a_valid_suite_on_slurm_and_reads_its_figures(slurm, tmp_path):
-    done = reframe(tmp_path, "cluster", "only=spambase-heal-none", "ranks=2", run=slurm.start)
+    done = reframe(tmp_path, "cluster", "only=spambase-heal-none-s1", "ranks=2", run=slurm.start)
     assert_figures(done, "cluster")
 
 
 def test_reframe_passes_a_valid_suite_without_a_scheduler_and_reads_its_figures(tmp_path):
     needs("suite", "--only")
-    assert_figures(reframe(tmp_path, "laptop", "only=spambase-heal-none", "ranks=1"), "laptop")
+    assert_figures(reframe(tmp_path, "laptop", "only=spambase-heal-none-s1", "ranks=1"), "laptop")
 
 
 def test_reframe_fails_a_suite_that_could_not_run(tmp_path):

@@ -286,7 +286,7 @@ def test_an_experiment_that_fails_on_one_rank_does_not_stop_the_rest(flavour, tm
 
 
 def test_a_single_run_that_fails_so_ends_with_code_1(tmp_path):
-    (tmp_path / "sometimes.py").write_text(BROKEN.replace("== BAD", "!= 0"))
+    (tmp_path / "sometimes.py").write_text(BROKEN.replace("== BAD", "> 1.5"))
     done = healmpi(
         "run", "--set", "model.name=custom", "--set", "model.factory=sometimes:make", "--set", "data.dataset=synthetic", "-o", "x.h5",
         cwd=tmp_path, PYTHONPATH=str(tmp_path),

@@ -8,7 +8,7 @@ independent of where a vector lies in memory, of the other nodes on the rank and
 the node, its incarnation and the cycle.
 
 Before each job, and before each batch of an evaluation, the global generators of torch, numpy and Python are seeded anew, for dropout
-and whatever a user's network draws. Afterwards they are as they were. A user's own network is rehearsed first (models/trial.py).
+and whatever a user's network draws. Afterwards they are as they were. A user's own network is rehearsed first (trial.py).
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from healmpi import streams
-from healmpi.learning import device
+from healmpi.learning import device, trial
 from healmpi.learning.data import Dataset
 from healmpi.learning.jobs import Judgement, TrainJob, TrainResult
 from healmpi.learning.learners.serial import Serial
-from healmpi.learning.models import randomness, trial
+from healmpi.learning.models import randomness
 from healmpi.learning.models.flat import FlatModel
 from healmpi.learning.models.kind import Model
 from healmpi.learning.models.own import OwnModel

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from healmpi.learning.fingerprint import fingerprint
 from healmpi.learning.models import randomness
-from healmpi.learning.models.fingerprint import fingerprint
 from healmpi.learning.models.flat import FlatModel
 from healmpi.learning.models.own import OwnModel, text
 from healmpi.settings import UsageError
