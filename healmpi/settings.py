@@ -270,7 +270,7 @@ def override(table: dict[str, Any], text: str) -> None:
 
     `section.field.inner=value` goes into a field that is a table.
     """
-    if any("\ud800" <= letter <= "\udfff" for letter in text):
+    if not _is_unicode(text):
         raise UsageError("--set", text, "a text in UTF-8, since the configuration is stored as one: give the file another name, or a link")
     path, equals, raw = text.partition("=")
     section, *names = path.strip().split(".")

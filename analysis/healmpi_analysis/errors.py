@@ -10,3 +10,7 @@ class AnalysisError(Exception):
 
 class Unreachable(AnalysisError):
     """This process cannot look at a file that may be whole: no permission, too many open files. It says nothing of the run."""
+
+
+class TooManyOpen(Unreachable):
+    """This process may not open another file: every further one would be unreachable, too."""

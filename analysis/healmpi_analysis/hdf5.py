@@ -18,7 +18,7 @@ import pandas as pd
 
 from healmpi_analysis import contract
 from healmpi_analysis.contract import text
-from healmpi_analysis.errors import AnalysisError, Unreachable
+from healmpi_analysis.errors import AnalysisError, TooManyOpen, Unreachable
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -104,7 +104,7 @@ def unreachable(path: Path, error: OSError) -> Unreachable:
     """Why this process cannot look at it."""
     if error.errno in (errno.EMFILE, errno.ENFILE):
         limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-        return Unreachable(f"{path} cannot be opened: too many files are open, this process may have {limit} (`ulimit -n`)")
+        return TooManyOpen(f"{path} cannot be opened: too many files are open, this process may have {limit} (`ulimit -n`)")
     return Unreachable(f"{path} cannot be read ({error.strerror or error})")
 
 

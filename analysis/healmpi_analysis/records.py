@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from healmpi_analysis import contract, progress
-from healmpi_analysis.errors import AnalysisError, Unreachable
+from healmpi_analysis.errors import AnalysisError, TooManyOpen, Unreachable
 from healmpi_analysis.scenario import flatten, mechanical_scenario
 from healmpi_analysis.source import Facts, Source
 from healmpi_analysis.sources import find, open_source
@@ -288,15 +288,8 @@ def read_all(places: Sequence[Path], *, quiet: bool = True) -> Reading:
 
     Raises AnalysisError: a place does not exist, holds nothing, or is itself a file that cannot be looked at; the limit of open files.
     """
-    found, named = find(places), {Path(place) for place in places}
-    records, refused = [], []
-    for path in progress.each(found.paths, "reading", "run", quiet):
-        try:
-            records.append(read_record(path))
-        except AnalysisError as error:
-            if isinstance(error, Unreachable) and (path in named or "ulimit" in str(error)):
-                raise
-            refused.append((path, str(error)))
+    found = find(places)
+    records, refused = read_records(found.paths, quiet=quiet, named={Path(place) for place in places})
     kept, copies = _each_once(records)
     return Reading(kept, refused, copies, found.foreign)
 
@@ -316,12 +309,17 @@ def _name(record: Record) -> str:
     return record.facts.run_id or str(record.path)
 
 
-def read_records(paths: list[Path], *, quiet: bool = True) -> tuple[list[Record], list[tuple[Path, str]]]:
-    """Every run at these paths that can be read, and (path, reason) of every one that cannot."""
+def read_records(paths: list[Path], *, quiet: bool = True, named: Collection[Path] = ()) -> tuple[list[Record], list[tuple[Path, str]]]:
+    """Every run at these paths that can be read, and (path, reason) of every one that cannot.
+
+    named: paths that the user gave. Raises Unreachable: one of these cannot be looked at; TooManyOpen: no further one can.
+    """
     records, refused = [], []
     for path in progress.each(paths, "reading", "run", quiet):
         try:
             records.append(read_record(path))
         except AnalysisError as error:
+            if isinstance(error, TooManyOpen) or (isinstance(error, Unreachable) and path in named):
+                raise
             refused.append((path, str(error)))
     return records, refused

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-from pathlib import Path
 
 import healmpi
 from healmpi.hosting import stopping
 from healmpi.launch import suite as suites
 from healmpi.launch.launcher import note
+from healmpi.learning.data import path_of
 from healmpi.settings import UsageError
 
 EXAMPLES = """examples:
@@ -47,14 +47,6 @@ valid, 75 stopped: the same command goes on
 """
 
 
-def place(text: str) -> Path:
-    """A path of the command line; ~ is the home folder, also where the shell leaves it alone, as in --out=~/x.h5."""
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not allowed: {error}") from None
-
-
 class BadArguments(Exception):
     """The command line cannot be understood; the text says why."""
 
@@ -79,16 +71,16 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_suite(commands)
     info = commands.add_parser("info", help="what a results file says")
-    info.add_argument("file", type=place, metavar="OUT.h5")
+    info.add_argument("file", type=path_of, metavar="OUT.h5")
     _add_merge(commands)
     return made
 
 
 def _add_run(commands: argparse._SubParsersAction) -> None:
     run = commands.add_parser("run", help="run one experiment", epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    run.add_argument("file", nargs="?", type=place, metavar="FILE.toml", help="configuration; without it: the defaults")
+    run.add_argument("file", nargs="?", metavar="FILE.toml", help="configuration; without it: the defaults")
     _add_overrides(run, "override one field (repeatable)")
-    run.add_argument("-o", "--out", type=place, metavar="OUT.h5", help="where the results go; needed, but for --dry-run")
+    run.add_argument("-o", "--out", type=path_of, metavar="OUT.h5", help="where the results go; needed, but for --dry-run")
     run.add_argument(
         "--force",
         action="store_true",
@@ -108,7 +100,7 @@ def _add_suite(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     suite.add_argument("file", metavar="SUITE", help="a suite file, or the name of one that is shipped: " + ", ".join(suites.shipped()))
-    suite.add_argument("-o", "--out", type=place, metavar="FOLDER", help="where the results go, a file for each experiment")
+    suite.add_argument("-o", "--out", type=path_of, metavar="FOLDER", help="where the results go, a file for each experiment")
     suite.add_argument("--list", action="store_true", help="print the experiments' names and states, run nothing")
     suite.add_argument(
         "--only", nargs="+", action="extend", default=[], metavar="NAME", help="run these alone; * and ? stand for any letters"
@@ -125,7 +117,7 @@ def _add_merge(commands: argparse._SubParsersAction) -> None:
         help="make a readable file of the parts of a killed run",
         description="Makes a readable file of the parts of a killed run; they stay. Exit code 0: a file was written, valid or not.",
     )
-    merge.add_argument("file", type=place, metavar="OUT.h5", help="the file the run was to write; its parts lie in OUT.h5.parts")
+    merge.add_argument("file", type=path_of, metavar="OUT.h5", help="the file the run was to write; its parts lie in OUT.h5.parts")
     merge.add_argument("--force", action="store_true", help="replace an existing file")
 
 

@@ -68,7 +68,8 @@ def _crowded(config: Config, ranks: Ranks) -> str:
     here, there = ranks.mpi.crowd() if ranks.mpi else (1, len(cores.GIVEN))
     threads = config.chosen.learner.threads()
     if here * threads <= there:
-        return cores.lost() and f"note: {cores.lost()}"
+        lost = cores.lost()
+        return lost and f"note: {lost}"
     return f"note: {here} ranks with {threads} threads each share {there} cores here, so times say little".replace("1 threads", "1 thread")
 
 

@@ -82,17 +82,20 @@ def execute(
         if ended:
             started(config.run.cycles + config.run.warmup_cycles)
             return _merge(ranks, out, place.replaces)
-        _tell_capabilities(ranks, index)
+        capability = _capability(ranks, index)
         saved = ranks.refuse_together(lambda: checkpoint.read_state(out, index, ranks.rank)) if index else None
         run_id = index.run_id if index else ranks.allgather(secrets.token_hex(8))[0]
         started(index.step if index else 0)
-        _run(prepared, ranks, out, run_id, watch, options, saved)
+        _run(prepared, ranks, out, run_id, watch, options, saved, capability)
         # All parts are complete from here on.
         return _merge(ranks, out, place.replaces)
 
 
-def _tell_capabilities(ranks: Ranks, index: checkpoint.Index | None) -> None:
-    """A note where processors differ in the instructions that torch takes: then last bits may, too. On all ranks together."""
+def _capability(ranks: Ranks, index: checkpoint.Index | None) -> str:
+    """The instructions that torch takes on these ranks, several joined; with a note where they differ, as then last bits may, too.
+
+    On all ranks together.
+    """
     found = ranks.allgather(provenance.capability())
     here = " ".join(sorted(set(found)))
     if ranks.rank == 0 and len(set(found)) > 1:
@@ -100,19 +103,22 @@ def _tell_capabilities(ranks: Ranks, index: checkpoint.Index | None) -> None:
     if ranks.rank == 0 and index is not None and index.capability and index.capability != here:
         before = f"the run began with CPU capability {index.capability} and goes on with {here}"
         note(f"{before}: last bits may differ from those of a run in one go")
+    return here
 
 
 def _merge(ranks: Ranks, out: Path, force: bool) -> Path | None:
     return ranks.fail_together(lambda: merge.merge(out, remove_parts=True, force=force) if ranks.rank == 0 else None)
 
 
-def _run(prepared: Prepared, ranks: Ranks, out: Path, run_id: str, watch: Watch, options: Options, saved: dict[str, Any] | None) -> None:
+def _run(
+    prepared: Prepared, ranks: Ranks, out: Path, run_id: str, watch: Watch, options: Options, saved: dict[str, Any] | None, capability: str
+) -> None:
     """All cycles, or those that are left; leaves this rank's finished part."""
     config = prepared.config
     writer = ranks.fail_together(lambda: _part_writer(prepared, ranks, out, run_id, saved))
     with _closing(writer):
         world = ranks.world(config.run.nodes, prepared.vector_size, config.chosen.average, config.limits.step_timeout_s)
-        saver = StateSaver(ranks, out, writer, options.limits, prepared, run_id, saved)
+        saver = StateSaver(ranks, out, writer, options.limits, prepared, run_id, saved, capability)
         host = _host(prepared, ranks, world, writer, watch, saver)
         if saved is not None:
             host.resume(saved["cycle"], saved["host"])

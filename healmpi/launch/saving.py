@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import healmpi
-from healmpi.hosting import checkpoint, provenance
+from healmpi.hosting import checkpoint
 from healmpi.hosting.stopping import Limits, Stopper
 from healmpi.launch.preparing import Prepared
 from healmpi.launch.ranks import Ranks
@@ -15,10 +15,18 @@ from healmpi.results.writer import PartWriter
 
 
 class StateSaver:
-    """One rank's part. saved: the state that the run goes on from; its wall times go on, too."""
+    """One rank's part. saved: the state that the run goes on from; its wall times go on, too. capability: as checkpoint.Index has it."""
 
     def __init__(
-        self, ranks: Ranks, out: Path, writer: PartWriter, limits: Limits, prepared: Prepared, run_id: str, saved: dict[str, Any] | None
+        self,
+        ranks: Ranks,
+        out: Path,
+        writer: PartWriter,
+        limits: Limits,
+        prepared: Prepared,
+        run_id: str,
+        saved: dict[str, Any] | None,
+        capability: str,
     ):
         self._ranks, self._out, self._writer = ranks, out, writer
         self._config, self._run_id = prepared.config, run_id
@@ -26,7 +34,7 @@ class StateSaver:
         self._startup_s = self._begun - prepared.begun
         self._wall_s: float = saved["wall_s"] if saved else 0.0
         self._saving_s: float = saved["saving_s"] if saved else 0.0
-        self._capability = " ".join(sorted(set(ranks.allgather(provenance.capability()))))
+        self._capability = capability
         self.stopper = Stopper(limits, prepared.config.run.cycles)
 
     def seconds(self) -> dict[str, float]:

@@ -26,16 +26,15 @@ from __future__ import annotations
 import copy
 import fnmatch
 import itertools
-import os.path
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from healmpi.catalogue import PRESETS
 from healmpi.config import Config
+from healmpi.learning.data import path_of
 from healmpi.settings import UsageError, override, read_toml
 
 SHIPPED = resources.files("healmpi") / "suites"
@@ -131,7 +130,7 @@ class _Axis(NamedTuple):
 
 
 def _read(name: str) -> dict[str, Any]:
-    path = SHIPPED / f"{name}.toml" if name in shipped() else Path(os.path.expanduser(name))
+    path = SHIPPED / f"{name}.toml" if name in shipped() else path_of(name)
     allowed = f"a file ({{}}), or one of the suites that are shipped: {', '.join(shipped())}"
     return read_toml("SUITE", path, missing=allowed)
 
