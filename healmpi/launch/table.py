@@ -47,11 +47,10 @@ def _without_seed(experiment: Experiment) -> str:
     return experiment.name.removesuffix(f"-{seed}") if seed and len(experiment.labels) > 1 else "all" if seed else experiment.name
 
 
-COLUMNS = {  # name of the figure: its title, and its width
-    "cycles_to_0.85": ("to .85", 8), "cycles_to_0.90": ("to .90", 8), "cycles_to_0.95": ("to .95", 8),
-    "model_messages_per_cycle": ("models", 8), "live_nodes": ("live", 5), "hubs": ("hubs", 5), "wall_s": ("s", 7),
+COLUMNS = {  # name of the figure: its title
+    "cycles_to_0.85": "to .85", "cycles_to_0.90": "to .90", "cycles_to_0.95": "to .95", "model_messages_per_cycle": "models",
+    "live_nodes": "live", "hubs": "hubs", "wall_s": "s",
 }  # fmt: skip
-_HEAD = f"{'runs':>5}{'accuracy':>17}"
 
 
 LEGEND = """accuracy: of the live nodes, in the last cycle; mean +- deviation over seeds
@@ -63,22 +62,27 @@ def table(rows: Sequence[Row]) -> str:
 
     to .85: cycles until that mean accuracy. models: sent in a cycle. live, hubs: nodes at the end.
     """
-    titles = "".join(f"{title:>{width}}" for title, width in COLUMNS.values())
-    width = max(len(row.name) for row in rows)
-    alone = width + len(_HEAD) + len(titles) > settings.COLUMNS  # a long name gets a line of its own
-    lines = [f"{'':{4 if alone else width}}{_HEAD}{titles}"]
-    for row in rows:
-        cells = [f"{'':4}" if alone else f"{row.name:{width}}", f"{row.runs:>5}{_spread(row.figures.get('accuracy_mean', [])):>17}"]
-        for name, (_, room) in COLUMNS.items():
-            values = row.figures.get(name, [])
-            # Of five runs three may have come that far: say so.
-            short = f"({len(values)})" if 0 < len(values) < row.runs - row.failed and name.startswith("cycles_to") else ""
-            cells.append(f"{f'{statistics.median(values):.4g}{short}' if values else '-':>{room}}")
-        trouble = [f"  {count} {what}" for count, what in ((row.failed, "FAILED"), (row.invalid, "INVALID")) if count]
-        lines += [row.name] if alone else []
-        lines.append("".join(cells + trouble))
+    cells = [["runs", "accuracy", *COLUMNS.values()], *(_cells(row) for row in rows)]
+    widths = [max(map(len, column)) + 1 for column in zip(*cells, strict=True)]
+    texts = ["".join(f"{cell:>{width}}" for cell, width in zip(line, widths, strict=True)) for line in cells]
+    longest = max(len(row.name) for row in rows)
+    alone = longest + sum(widths) > settings.COLUMNS  # a long name gets a line of its own
+    lines = [f"{'':{3 if alone else longest}}{texts[0]}"]
+    for row, text in zip(rows, texts[1:], strict=True):
+        trouble = "".join(f"  {count} {what}" for count, what in ((row.failed, "FAILED"), (row.invalid, "INVALID")) if count)
+        lines += [row.name, f"   {text}{trouble}"] if alone else [f"{row.name:{longest}}{text}{trouble}"]
     lines.append(LEGEND)
     return "\n".join(lines)
+
+
+def _cells(row: Row) -> list[str]:
+    found = [str(row.runs), _spread(row.figures.get("accuracy_mean", []))]
+    for name in COLUMNS:
+        values = row.figures.get(name, [])
+        # Of five runs three may have come that far: say so.
+        short = f"({len(values)})" if 0 < len(values) < row.runs - row.failed and name.startswith("cycles_to") else ""
+        found.append(f"{statistics.median(values):.4g}{short}" if values else "-")
+    return found
 
 
 def _spread(values: Sequence[float]) -> str:
