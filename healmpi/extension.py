@@ -28,6 +28,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeVar
 
+from healmpi import randomness
 from healmpi.settings import Section, UsageError, can_be_option, hints_of
 
 Base = TypeVar("Base")
@@ -86,7 +87,7 @@ def _module(field: str, text: str, name: str) -> ModuleType:
     else:
         where, load = f"{path} must be importable", functools.partial(_loaded, name, path)
     try:
-        with importable_here():
+        with importable_here(), randomness.while_imported():
             return load()
     except (Exception, SystemExit) as error:
         raise UsageError(field, text, f"{where} ({type(error).__name__}: {error}{_line(error, path)})") from error

@@ -29,7 +29,7 @@ LAYERS = [  # from the top; a module may import from its own layer and from thos
     {"node"},
     {"messages", "streams", "cores"},
     {"extension"},
-    {"settings"},
+    {"settings", "randomness"},
     {"__init__"},
 ]
 ROOMS = {  # a folder or files

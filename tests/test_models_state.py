@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import sys
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -20,15 +22,19 @@ from healmpi.learning.learner import Learner
 from healmpi.learning.learners.serial import Serial
 from healmpi.learning.models.mlp import Mlp
 from healmpi.learning.models.own import OwnModel
-from healmpi.learning.trial import batches
+from healmpi.learning.trial import batches, parts_of
 from healmpi.settings import UsageError
 
 NETS = """
-import functools, itertools, random
+import functools, itertools, logging, random, time
 import numpy as np
 import torch
+import torch.nn.utils.prune
 from torch import nn
 from torch.nn import functional as F
+import healmpi_test_counters
+
+LOG = logging.getLogger("healmpi_test_nets")
 
 class Base(nn.Module):
     def __init__(self, shape, classes):
@@ -78,6 +84,24 @@ def python_start(shape, classes):
     net = Base(shape, classes)
     nn.init.constant_(net.layer.bias, random.random())
     return net
+def everything(shape, classes):
+    net = Unused(shape, classes)
+    net.forward = lambda x: net.layer(F.dropout(x, 0.3)) * float(np.random.uniform(0.5, 1.5))
+    nn.init.constant_(net.layer.bias, np.random.standard_normal())
+    return net
+class OldSpectralNorm(Base):
+    def prepare(self, classes): self.layer = nn.utils.spectral_norm(self.layer)
+class Pruned(Base):
+    def prepare(self, classes): nn.utils.prune.l1_unstructured(self.layer, "weight", 0.5)
+class Logs(Base):
+    def forward(self, x):
+        LOG.debug("%d samples", len(x))
+        return self.layer(x)
+class InPlaceOnItsInput(Base):
+    def forward(self, x): return self.layer(x.add_(1))
+NOISE = float(np.random.random()) + float(torch.rand(())) + random.random()
+class DrawnAtImport(Base):
+    def forward(self, x): return self.layer(x) * NOISE
 
 # What it refuses: state that lives on.
 class Attribute(Base):
@@ -127,6 +151,21 @@ class OfFile(Base):
     def forward(self, x):
         TALLY["calls"] += 1
         return self.layer(x)
+class OfOtherFile(Base):
+    def forward(self, x):
+        healmpi_test_counters.calls += 1
+        return self.layer(x)
+class OfFileOfFunction(Base):
+    def forward(self, x):
+        import healmpi_test_counters as counted
+        counted.tick()
+        return self.layer(x)
+class FreshEntropy(Base):
+    def forward(self, x): return self.layer(x) + float(np.random.default_rng().random())
+class FreshInEvaluation(Base):
+    def forward(self, x): return self.layer(x) if self.training else self.layer(x) + float(np.random.default_rng().random())
+class Clock(Base):
+    def forward(self, x): return self.layer(x) * (1 + time.perf_counter() % 1)
 class Nested(Base):
     def prepare(self, classes): self.inner = Attribute((classes,), classes)
     def forward(self, x): return self.inner(self.layer(x))
@@ -188,8 +227,21 @@ class NotANumber(Base):
     def forward(self, x): return self.layer(x) * (float("nan") if self.training else 1)
 class BadGradient(Base):
     def forward(self, x): return self.layer(x) + (self.layer.bias * 0).abs().sqrt().sum() if self.training else self.layer(x)
+class Squeezes(Base):
+    def forward(self, x): return self.layer(x) if self.training else self.layer(x).squeeze()
+class WholeNumbers(Base):
+    def forward(self, x): return self.layer(x) if self.training else self.layer(x).argsort()
 class Doubles(Base):
     def forward(self, x): return self.layer(x).double() if self.training else self.layer(x)
+
+# Tensors of other kinds.
+class Sparse(Base):
+    def prepare(self, classes): self.register_buffer("edges", torch.eye(3).to_sparse())
+class Meta(Base):
+    def prepare(self, classes): self.register_buffer("edges", torch.zeros(3, device="meta"))
+class AsAttributes(Base):
+    def prepare(self, classes):
+        self.kept = [torch.eye(3).to_sparse(), torch.zeros(3, device="meta"), torch.ones(3, dtype=torch.cfloat).conj()]
 
 # Parameters without gradient.
 class Unused(Base):
@@ -201,6 +253,10 @@ class ByChance(Base):
     def forward(self, x):
         out = self.layer(x)
         return self.extra(out) if torch.rand(()) < 0.5 else out
+class BySample(ByChance):
+    def forward(self, x):
+        out = self.layer(x)
+        return self.extra(out) if not self.training or x[0, 0] < -1 else out
 class ByBatch(ByChance):
     def forward(self, x):
         out = self.layer(x)
@@ -213,9 +269,11 @@ FILE = "healmpi_test_states"
 def nets(tmp_path, monkeypatch):
     """A user's file in the current directory."""
     (tmp_path / f"{FILE}.py").write_text(NETS)
+    (tmp_path / "healmpi_test_counters.py").write_text("calls = 0\ndef tick():\n    global calls\n    calls += 1\n")
     monkeypatch.chdir(tmp_path)
     yield
     sys.modules.pop(PREFIX + FILE, None)
+    sys.modules.pop("healmpi_test_counters", None)
 
 
 def learner(name: str, hosted=range(8), initial: str = "common", **options) -> Learner:
@@ -257,6 +315,12 @@ def history(one: Learner, nodes, judged_first: bool = False) -> dict[int, list]:
         "Averages",
         "numpy_start",
         "python_start",
+        "everything",
+        "OldSpectralNorm",
+        "Pruned",
+        "Logs",
+        "InPlaceOnItsInput",
+        "AsAttributes",
     ],
 )  # fmt: skip
 def test_what_a_network_draws_and_its_buffers_belong_to_the_node(name):
@@ -295,13 +359,22 @@ def test_a_rehearsed_network_starts_from_the_bits_that_its_factory_gave():
     assert not one.flat.gradient.any()
 
 
+OWN = [*sets("data.dataset=synthetic", "run.cycles=3", "run.nodes=6", "model.name=custom"), "--set", f"model.factory={FILE}:everything"]
+
+
 @pytest.mark.mpi
-def test_a_network_that_draws_in_evaluation_gives_the_same_bits_in_one_process_and_on_two_ranks(tmp_path):
-    options = sets("data.dataset=synthetic", "run.cycles=2", "run.nodes=6", "model.name=custom", f"model.factory={FILE}:AlwaysDrops")
-    one = healmpi("run", *options, "-o", "one.h5", cwd=tmp_path)
-    two = healmpi_mpi("openmpi", 2, "run", *options, "-o", "two.h5", cwd=tmp_path)
-    assert (one.code, two.code) == (0, 0), one.err + two.err
+def test_a_network_that_draws_everywhere_gives_the_same_bits_in_one_process_on_two_ranks_and_after_a_stop(tmp_path):
+    run = ["run", *OWN, "--set", "results.save_models=true"]
+    assert healmpi(*run, "-o", "one.h5", cwd=tmp_path).code == 0
+    (tmp_path / "two.h5.stop").touch()
+    assert healmpi_mpi("openmpi", 2, *run, "-o", "two.h5", "--resume", cwd=tmp_path).code == 75
+    (tmp_path / "two.h5.stop").unlink()
+    two = healmpi_mpi("openmpi", 2, *run, "-o", "two.h5", "--resume", cwd=tmp_path)
+    assert two.code == 0, two
     assert digests(tmp_path / "one.h5") == digests(tmp_path / "two.h5")
+    with h5py.File(tmp_path / "one.h5") as file:
+        unused = file["models/parameters"][:, -8:-2]
+    assert (unused == 1).all()
 
 
 # Refused before the start.
@@ -312,12 +385,67 @@ def test_a_network_that_draws_in_evaluation_gives_the_same_bits_in_one_process_a
     [
         ("Attribute", "plain"), ("InList", "seen"), ("InArray", "array"), ("InTensor", "hidden"), ("InGenerator", "source"),
         ("InNumpyGenerator", "rng"), ("InPythonGenerator", "draw"), ("InIterator", "count"), ("OnlyInEvaluation", "judged"),
-        ("OfClass", "(forward|total)"), ("OfFile", "forward"), ("Nested", r"inner\.plain"), ("Hooked", r"layer\._forward_hooks"),
+        ("OfClass", "(forward|total)"), ("OfFile", "forward"), ("OfOtherFile", "forward"),
+        ("OfFileOfFunction", "forward"), ("Nested", r"inner\.plain"), ("Hooked", r"layer\._forward_hooks"),
     ],
 )  # fmt: skip
 def test_state_that_lives_on_outside_of_buffers_is_refused_by_name(name, attribute):
     with pytest.raises(UsageError, match=rf"model\.factory = '{FILE}:{name}'.*: {attribute} has changed"):
         learner(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("FreshEntropy", r"(its loss|layer\.\w+) differs in training on a batch of"), ("Clock", "its loss differs in training"),
+        ("FreshInEvaluation", r"what it gives differs in evaluation of \d+ samples"),
+    ],
+)  # fmt: skip
+def test_a_network_that_does_not_do_the_same_twice_is_refused(name, text):
+    with pytest.raises(UsageError, match=f"must do the same with the same numbers and seeds; {text}.*: it draws from"):
+        learner(name)
+
+
+def test_what_a_file_draws_while_it_is_imported_is_the_same_in_every_process():
+    drawn = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        random.seed(seed)
+        drawn.append(find("model.factory", f"{FILE}:DrawnAtImport").forward.__globals__["NOISE"])
+        sys.modules.pop(PREFIX + FILE)
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.parametrize(("name", "text"), [("Sparse", "edges is not a dense tensor"), ("Meta", "edges is on meta")])
+def test_tensors_that_no_vector_can_hold_are_refused(name, text):
+    with pytest.raises(UsageError, match=text):
+        learner(name)
+
+
+@pytest.mark.parametrize(("tested", "size"), [(220, 220), (1000, 1000), (1001, 1), (2300, 300)])
+def test_both_batches_of_an_evaluation_are_tried(tested, size):
+    assert set(parts_of(tested, 1000)) == {min(1000, tested), size}
+
+
+def test_a_network_that_drops_a_dimension_of_a_single_sample_is_refused():
+    data = Synthetic(Synthetic.Settings(samples=2100, features=6, classes=3, test_fraction=0.48)).load(1)
+    data = dataclasses.replace(data, test_x=data.test_x[:1001], test_y=data.test_y[:1001])
+    own = OwnModel("x", find("model.factory", f"{FILE}:Squeezes"))
+    with pytest.raises(UsageError, match=r"in evaluation its module must give \(1, 3\) for 1 sample; it gives \(3,\)"):
+        Serial(Serial.Settings()).make(1, "common", own, data, {0: np.arange(9)})
+
+
+def test_a_network_that_gives_no_scores_in_evaluation_is_refused():
+    with pytest.raises(UsageError, match=r"in evaluation its module must give floating-point numbers; it gives torch\.int64"):
+        learner("WholeNumbers")
+
+
+def test_marks_of_a_network_are_the_same_in_every_process_and_tell_what_differs():
+    one, other = (learner(name, [0]).marks for name in ("CountsInPlace", "CountsInPlace"))
+    assert one == other and {"calls", "layer.weight", "the order of its parameters and buffers"} <= one.keys()
+    different = learner("Base", [0]).marks
+    assert "calls" not in different and different["layer.weight"] == one["layer.weight"]
 
 
 def test_a_parameter_that_is_replaced_is_refused():
@@ -360,9 +488,9 @@ def test_a_network_that_fails_in_training_alone_is_refused_with_one_sentence(nam
 
 
 def test_a_refused_network_ends_with_exit_code_2_and_leaves_no_file(tmp_path):
-    options = sets("data.dataset=synthetic", "run.cycles=2", "run.nodes=6", "model.name=custom", f"model.factory={FILE}:Attribute")
+    options = sets("data.dataset=synthetic", "run.cycles=2", "run.nodes=8", "data.samples=2000", f"model.factory={FILE}:Norm")
     done = healmpi("run", *options, "-o", "one.h5", cwd=tmp_path)
-    assert done.code == 2 and "plain has changed" in done.err and "Traceback" not in done.err
+    assert done.code == 2 and "a batch of 1 sample, as node 0 has it with its shard of" in done.err and "Traceback" not in done.err, done
     assert not list(tmp_path.glob("one.h5*"))
 
 
@@ -398,6 +526,12 @@ def test_an_unused_layer_stays_as_it_was_and_the_others_are_trained_as_without_i
 def test_parameters_that_are_used_in_some_steps_only_are_refused(name):
     with pytest.raises(UsageError, match=r"same parameters in each step; extra\.(bias|weight) gets a gradient in some only"):
         learner(name)
+
+
+def test_a_parameter_that_some_samples_alone_use_ends_the_run_in_one_sentence():
+    one = learner("BySample", [0])
+    with pytest.raises(UsageError, match=r"same parameters in each step; extra\.weight got a gradient in \d of 8 steps"):
+        one.train([TrainJob(0, 0, 1, one.initial(0))])
 
 
 def test_shipped_networks_are_not_rehearsed():

@@ -12,8 +12,10 @@ import pytest
 from launch import finish, healmpi, healmpi_mpi, mpirun, python, sets, start, wait_until
 
 from healmpi import cores
+from healmpi.config import Config
 from healmpi.hosting import checkpoint, stopping
-from healmpi.launch import cli
+from healmpi.launch import cli, preparing
+from healmpi.settings import UsageError
 
 OVERLAY = sets("run.algorithm=elevator", "run.nodes=4", "run.cycles=2")
 """The cheapest run: torch is not loaded."""
@@ -70,6 +72,29 @@ def test_all_ranks_that_are_told_the_same_nonsense_say_it_once_and_one_answer_is
     assert healmpi_mpi(flavour, 2, *RUN, cwd=tmp_path).code == 0
     done = healmpi_mpi(flavour, 3, "info", "a.h5", cwd=tmp_path)
     assert done.code == 0 and done.out.count("elevator: 4 nodes") == 1, done
+
+
+LEARNS = ["run", *sets("data.dataset=synthetic", "run.nodes=4", "run.cycles=1", "model.name=logistic"), "-o", "a.h5"]
+
+
+@pytest.mark.mpi
+@pytest.mark.slow
+def test_ranks_whose_processors_do_not_calculate_alike_are_refused(tmp_path):
+    launch, own = mpirun("mpich", 1), ["-m", "mpi4py", "-m", "healmpi", *LEARNS]
+    parts = [[*launch[1:3], "env", f"ATEN_CPU_CAPABILITY={one}", *launch[3:], *own] for one in ("avx2", "default")]
+    done = finish(start([launch[0], *parts[0], ":", *parts[1]], tmp_path), 60)
+    assert done.code == 2 and len(told(done)) == 1, done
+    assert "ATEN_CPU_CAPABILITY = 'default' is not allowed: the same on every rank: rank 1 takes DEFAULT" in told(done)[0]
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_model_that_differs_between_ranks_is_refused_with_what_differs():
+    config = Config.load(None, ["model.factory=nets:f", "model.name=custom"])
+    mine, first = ({"data": 1, "capability": "", "model": (3, 7, mark)} for mark in (1, 2))
+    with pytest.raises(UsageError, match=r"model\.factory = 'nets:f'.* same model on every rank: on rank 2 layer\.seen differs"):
+        preparing._refuse_difference(
+            config, 2, mine, first, {"layer.weight": "a", "layer.seen": "b"}, {"layer.weight": "a", "layer.seen": "c"}
+        )
 
 
 # What launchers leave behind.

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from typing import TypeVar
 
-from healmpi.settings import Misuse
+from healmpi.settings import Misuse, UsageError
 from healmpi.worlds.world import World
 
 Value = TypeVar("Value")
@@ -34,7 +34,7 @@ class Guard:
         try:
             work()
         except Exception as error:
-            if not isinstance(error, OSError | MemoryError | Misuse):  # these say all by themselves
+            if not isinstance(error, OSError | MemoryError | Misuse | UsageError):  # these say all by themselves
                 traceback.print_exc()
             self._failure = f"rank {self._world.rank}: {type(error).__name__}: {error}"
 

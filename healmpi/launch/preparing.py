@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from healmpi.config import Config
-from healmpi.hosting import allocator
+from healmpi.hosting import allocator, provenance
 from healmpi.launch import inspecting
 from healmpi.launch.ranks import Ranks
 from healmpi.learning import partition
@@ -61,9 +64,7 @@ def prepare(config: Config, ranks: Ranks) -> Prepared:
     prepared, data_mark = ranks.refuse_together(lambda: _load(begun, config, nodes))
     learner = prepared.learner
     assert learner is not None
-    mark = (learner.size, zlib.crc32(learner.newcomer(0, 0).data), data_mark)
-    first_mark = ranks.allgather(mark)[0]
-    ranks.refuse_together(lambda: _check_same_start(config, ranks.rank, mark, first_mark))
+    _check_same_start(config, ranks, learner, data_mark)
     return prepared
 
 
@@ -80,14 +81,30 @@ def _load(begun: float, config: Config, nodes: range) -> tuple[Prepared, int]:
     return Prepared(begun, config, nodes, learner, parts, counts), inspecting.data_mark(data)
 
 
-def _check_same_start(config: Config, rank: int, mine: tuple[int, int, int], first: tuple[int, int, int]) -> None:
-    """Raises UsageError where the data set or a user's model is something else than on rank 0.
+def _check_same_start(config: Config, ranks: Ranks, learner: Trainer, data_mark: int) -> None:
+    """Raises Refused, on all ranks together, where data set, model or the processor's instructions are something else than on rank 0."""
+    model = (learner.size, zlib.crc32(learner.newcomer(0, 0).data), zlib.crc32(repr(learner.marks).encode()))
+    mine = {"data": data_mark, "capability": provenance.capability(), "model": model}
+    heard = ranks.allgather(mine)
+    # Hashes by name are long: they go over the wire where somebody's differ.
+    marks = ranks.allgather(learner.marks)[0] if any(one["model"] != model for one in heard) else {}
+    ranks.refuse_together(lambda: _refuse_difference(config, ranks.rank, mine, heard[0], learner.marks, marks))
 
-    mine, first: floats in a model, checksums of a model and of the data set.
-    """
-    if mine[2] != first[2]:
+
+def _refuse_difference(
+    config: Config, rank: int, mine: dict[str, Any], first: dict[str, Any], marks: Mapping[str, str], first_marks: Mapping[str, str]
+) -> None:
+    """mine, first: checksums of this rank and of rank 0, by what they are of. marks, first_marks: of the model, where they are needed."""
+    if mine["data"] != first["data"]:
         label = config.chosen.choices["data"].label
         raise UsageError("data.dataset", label, f"the same samples on every rank: rank {rank} has others than rank 0")
-    if mine != first:
-        allowed = f"it must build the same model on every rank: rank {rank} has {mine[0]} floats, rank 0 {first[0]}, or other values"
+    if mine["capability"] != first["capability"]:
+        # Last bits would depend on which rank hosts a node.
+        allowed = f"the same on every rank: rank {rank} takes {mine['capability']} instructions, rank 0 {first['capability']}"
+        how = "set it to the least of them: default, avx2 or avx512"
+        raise UsageError("ATEN_CPU_CAPABILITY", os.environ.get("ATEN_CPU_CAPABILITY", "not set"), f"{allowed} ({how})")
+    if mine["model"] != first["model"]:
+        names = [name for name in dict.fromkeys([*marks, *first_marks]) if marks.get(name) != first_marks.get(name)]
+        what = f"{names[0]} differs" if names else f"it has {mine['model'][0]} floats, on rank 0 {first['model'][0]}, or other values"
+        allowed = f"it must build the same model on every rank: on rank {rank} {what}"
         raise UsageError("model.factory", config.model.factory, allowed)

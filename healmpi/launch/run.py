@@ -92,14 +92,8 @@ def execute(
 
 
 def _capability(ranks: Ranks, index: checkpoint.Index | None) -> str:
-    """The instructions that torch takes on these ranks, several joined; with a note where they differ, as then last bits may, too.
-
-    On all ranks together.
-    """
-    found = ranks.allgather(provenance.capability())
-    here = " ".join(sorted(set(found)))
-    if ranks.rank == 0 and len(set(found)) > 1:
-        note(f"ranks have different CPU capabilities ({here}): last bits depend on which rank hosts a node (ATEN_CPU_CAPABILITY)")
+    """The instructions that torch takes on all ranks; with a note where the run began with others, as then last bits may differ."""
+    here = provenance.capability()
     if ranks.rank == 0 and index is not None and index.capability and index.capability != here:
         before = f"the run began with CPU capability {index.capability} and goes on with {here}"
         note(f"{before}: last bits may differ from those of a run in one go")

@@ -23,12 +23,12 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from healmpi import streams
+from healmpi import randomness, streams
 from healmpi.learning import device, trial
 from healmpi.learning.data import Dataset
+from healmpi.learning.fingerprint import marks
 from healmpi.learning.jobs import Judgement, TrainJob, TrainResult
 from healmpi.learning.learners.serial import Serial
-from healmpi.learning.models import randomness
 from healmpi.learning.models.flat import FlatModel
 from healmpi.learning.models.kind import Model
 from healmpi.learning.models.own import OwnModel
@@ -48,7 +48,7 @@ class Learner:
     """Training and evaluation on one rank.
 
     size: length of a model vector. tested: int64 [classes], samples of the test set by label. flat: the network that serves all
-    nodes. staging: the way of their models into it.
+    nodes. staging: the way of their models into it. marks: of a user's own network, what must be the same on every rank, as hashes.
     """
 
     def __init__(
@@ -76,7 +76,11 @@ class Learner:
         if isinstance(model, OwnModel):
             hosted = {node: len(part) for node, part in shards.items()}
             self._unused = self._rehearse(model, hosted if sizes is None else dict(enumerate(sizes)))
-        self.flat = FlatModel(self._build(streams.whole(seed, "init common")).to(self._device), self._unused)
+        module = self._build(streams.whole(seed, "init common"))
+        self.marks: Mapping[str, str] = marks(module) if self._own else {}
+        self.flat = FlatModel(module.to(self._device), self._unused)
+        if self._own:
+            self.flat.count_gradients()
         self.staging = device.Staging(self.flat.vector, self._device.type != "cpu")
         self._common = self.staging.take()
         self._optimizer = _optimizer(settings, self.flat)
@@ -167,10 +171,15 @@ class Learner:
             trial.check_independent(*(self._build(streams.whole(self._seed, "init", node, 0)) for node in (0, 1)))
         batches = trial.batches(sizes, self._settings.batch_size, self._settings.local_steps)
         samples = _shard_of(data, data.train_x, data.train_y, slice(0, max(one.size for one in batches)), self._device)
-        return trial.Rehearsal(model, module.to(self._device), data.classes).unused(batches, samples.x, samples.y)
+        rehearsal = trial.Rehearsal(model, module.to(self._device), data.classes)
+        unused = rehearsal.unused(batches, samples.x, samples.y)
+        judged = trial.parts_of(len(data.test_y), EVALUATION_BATCH)
+        rehearsal.evaluate(_shard_of(data, data.test_x, data.test_y, slice(0, max(judged)), self._device).x, judged)
+        return unused
 
     def _judge(self, batch: _Shard) -> tuple[np.ndarray, float]:
-        out = self.flat.module(batch.x)
+        # A user's network may change its input in place, and the next model is judged on the same one.
+        out = self.flat.module(batch.x.clone() if self._own else batch.x)
         found, wanted = out.argmax(1).cpu().numpy(), batch.y.cpu().numpy()
         # numpy's bincount costs what torch's sum did; torch's own takes three times as long over so few numbers.
         hits = np.bincount(wanted[found == wanted], minlength=len(self.tested))
@@ -185,6 +194,7 @@ class Learner:
         self._swap_out(job)
         self.flat.check_views()
         self.flat.check_unused()
+        self.flat.check_used(steps)
         return TrainResult(job.node, self.staging.take(), loss, samples, time.perf_counter() - start, steps)
 
     def _descend(self, job: TrainJob) -> tuple[float, int, int]:

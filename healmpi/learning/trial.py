@@ -1,11 +1,13 @@
 """The rehearsal of a user's own network, before anything starts: does it build alike, train, and leave nothing behind?
 
 It takes place on a module of its own, so the one that trains is as if it had not happened, and with the same samples on every rank,
-so all of them refuse with the same sentence. Shipped networks are not rehearsed.
+so all of them refuse with the same sentence. Each step is taken twice from the same numbers and seeds. Shipped networks are not
+rehearsed.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -13,14 +15,18 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from healmpi.learning.fingerprint import fingerprint
-from healmpi.learning.models import randomness
+from healmpi import randomness
+from healmpi.learning.fingerprint import bytes_of, fingerprint
 from healmpi.learning.models.flat import FlatModel
 from healmpi.learning.models.own import OwnModel, text
 from healmpi.settings import UsageError
 
 SEEDS = (1, 2, 3, 4)
 """Of the draws in which each batch is tried: a network may use its parameters by chance."""
+
+
+LOSS, VECTOR = "its loss", "a parameter or buffer"
+"""What an error calls them."""
 
 
 class Batch(NamedTuple):
@@ -31,8 +37,11 @@ class Batch(NamedTuple):
     shard: int
 
     def __str__(self) -> str:
-        samples = "1 sample" if self.size == 1 else f"{self.size} samples"
-        return f"a batch of {samples}, as node {self.node} has it with its shard of {self.shard}"
+        return f"a batch of {samples_text(self.size)}, as node {self.node} has it with its shard of {self.shard}"
+
+
+def samples_text(count: int) -> str:
+    return "1 sample" if count == 1 else f"{count} samples"
 
 
 def batches(sizes: Mapping[int, int], batch_size: int, local_steps: int) -> tuple[Batch, ...]:
@@ -40,6 +49,11 @@ def batches(sizes: Mapping[int, int], batch_size: int, local_steps: int) -> tupl
     last = [Batch(_last(size, batch_size, local_steps), node, size) for node, size in sizes.items()]
     first = [Batch(min(size, batch_size), node, size) for node, size in sizes.items()]
     return min(last), max(first)
+
+
+def parts_of(samples: int, size: int) -> tuple[int, ...]:
+    """How many samples the first and the last part have when so many are cut into parts of that size."""
+    return (min(samples, size), samples - (-(-samples // size) - 1) * size)
 
 
 def _last(samples: int, batch_size: int, local_steps: int) -> int:
@@ -92,9 +106,7 @@ class Rehearsal:
             self._module.train()
             for seed in SEEDS:
                 for batch in tried:
-                    randomness.seed_all(seed, x.is_cuda)
-                    used.append(self._step(batch, x[: batch.size], y[: batch.size]))
-            self._evaluate(x)
+                    used.append(self._step(batch, seed, x[: batch.size], y[: batch.size]))
         self._check_kept()
         for names in used:
             if names != used[0]:
@@ -102,12 +114,44 @@ class Rehearsal:
                 raise self._model.refusal(f"its module must use the same parameters in each step; {name} gets a gradient in some only")
         return frozenset(name for name, one in self._module.named_parameters() if one.requires_grad) - used[0]
 
-    def _step(self, batch: Batch, x: torch.Tensor, y: torch.Tensor) -> frozenset[str]:
-        """Names of the parameters that a step gives a gradient."""
+    def evaluate(self, x: torch.Tensor, sizes: Sequence[int]) -> None:
+        """x: as many samples as the largest of `sizes`, the batches of an evaluation. Raises UsageError as `unused`."""
+        self._module.eval()
+        with randomness.isolated(), torch.no_grad():
+            for size in sorted(set(sizes)):
+                self._twice(functools.partial(self._scores, x[:size]), SEEDS[0], f"evaluation of {samples_text(size)}")
+        self._check_kept()
+
+    def _step(self, batch: Batch, seed: int, x: torch.Tensor, y: torch.Tensor) -> frozenset[str]:
+        """Names of the parameters that a step gives a gradient. It is taken twice from the same start, and must do the same."""
+        return frozenset(self._twice(functools.partial(self._gradients, batch, x, y), seed, f"training on {batch}")) - {LOSS}
+
+    def _twice(self, attempt: Callable[[], dict[str, torch.Tensor]], seed: int, what: str) -> dict[str, torch.Tensor]:
+        """What it gives, by name. Raises UsageError: the second time, from the same numbers and seeds, it is something else."""
+        start = self._flat.vector.clone()
+        given = []
+        for _ in range(2):
+            self._flat.vector.copy_(start)
+            self._flat.reset_others()
+            randomness.seed_all(seed, start.is_cuda)
+            found = attempt()
+            given.append({name: one.detach().clone() for name, one in found.items()} | {VECTOR: self._flat.vector.clone()})
+        one, other = given
+        # On GPUs sums of many threads come in any order, without anybody's fault.
+        changed = None if start.is_cuda else next((name for name in one if name not in other or not _same(one[name], other[name])), None)
+        if changed:
+            self._check_kept()  # which may know the name of what remembers
+            allowed = f"its module must do the same with the same numbers and seeds; {changed} differs in {what}"
+            raise self._model.refusal(f"{allowed}: it draws from a generator of its own, or remembers")
+        one.pop(VECTOR)
+        return one
+
+    def _gradients(self, batch: Batch, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
+        """The loss of a step, and the gradients that it gives, by name of the parameter."""
         for parameter in self._module.parameters():
             parameter.grad = None
         try:
-            out = self._module(x)
+            out = self._module(x.clone())  # which it may change in place
         except (Exception, SystemExit) as error:
             raise self._model.refusal(f"its module must train on {batch} ({text(error)})") from error
         self._check_scores(out, batch)
@@ -117,11 +161,11 @@ class Rehearsal:
         except (Exception, SystemExit) as error:
             raise self._model.refusal(f"gradients must come back through its module, on {batch} ({text(error)})") from error
         gradients = {name: one.grad for name, one in self._module.named_parameters() if one.grad is not None}
-        for name, values in (("its loss", loss), *gradients.items()):
+        for name, values in ((LOSS, loss), *gradients.items()):
             if not torch.isfinite(values).all():
                 what = name if values is loss else f"the gradient of {name}"
                 raise self._model.refusal(f"its module must give finite numbers in training mode; {what} is not, on {batch}")
-        return frozenset(gradients)
+        return {LOSS: loss} | gradients
 
     def _check_scores(self, out: object, batch: Batch) -> None:
         found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
@@ -132,13 +176,17 @@ class Rehearsal:
         if not out.requires_grad:
             raise self._model.refusal("in training mode what its module gives must depend on its parameters; it is detached from them")
 
-    def _evaluate(self, x: torch.Tensor) -> None:
-        self._module.eval()
+    def _scores(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         try:
-            with torch.no_grad():
-                self._module(x)
+            out = self._module(x.clone())
         except (Exception, SystemExit) as error:
-            raise self._model.refusal(f"its module must evaluate {len(x)} samples ({text(error)})") from error
+            raise self._model.refusal(f"its module must evaluate {samples_text(len(x))} ({text(error)})") from error
+        found, wanted = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__, (len(x), self._classes)
+        if not isinstance(out, torch.Tensor) or found != wanted:
+            raise self._model.refusal(f"in evaluation its module must give {wanted} for {samples_text(len(x))}; it gives {found}")
+        if not out.is_floating_point():
+            raise self._model.refusal(f"in evaluation its module must give floating-point numbers; it gives {out.dtype}")
+        return {"what it gives": out}
 
     def _check_kept(self) -> None:
         """Raises UsageError: something has changed that is neither in the vector nor a buffer that is put back."""
@@ -169,8 +217,4 @@ def _storages(module: nn.Module) -> set[int]:
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     """The same bits, NaN too."""
     alike = one.shape == other.shape and one.dtype == other.dtype
-    return alike and _bytes(one) == _bytes(other)
-
-
-def _bytes(one: torch.Tensor) -> bytes:
-    return one.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+    return alike and bytes_of(one) == bytes_of(other)

@@ -60,12 +60,14 @@ class LearnerKind:
 
 class Trainer(Protocol):
     """Training and evaluation on one rank. size: length of a model vector. tested: int64 [classes], samples of the test set by label.
+    marks: what must be the same on every rank, as hashes, by what an error calls it.
 
     Whatever decides over a result's bits must belong to the node, its incarnation and the cycle, never to the rank.
     """
 
     size: int
     tested: np.ndarray
+    marks: Mapping[str, str]
 
     def initial(self, node: int) -> np.ndarray:
         """The model that `node` starts with: float32 [size], not writeable."""

@@ -58,6 +58,8 @@ class OwnModel(Model):
                 raise self.refusal(f"parameters and floating-point buffers must be float32; {name} is {tensor.dtype}")
             if tensor.device.type != "cpu":
                 raise self.refusal(f"parameters and buffers must be on the CPU; {name} is on {tensor.device}")
+            if tensor.layout is not torch.strided or tensor.is_quantized:
+                raise self.refusal(f"parameters and buffers must be dense numbers; {name} is not a dense tensor")
 
     def _check_forward(self, module: nn.Module, input_shape: tuple[int, ...], classes: int) -> None:
         """Two zero samples must give [2, classes]. In evaluation mode, so that no running statistics change."""
