@@ -13,7 +13,7 @@ and whatever a user's network draws. Afterwards they are as they were. A user's 
 
 from __future__ import annotations
 
-import functools
+import inspect
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,7 +84,7 @@ class Learner:
         self.staging = device.Staging(self.flat.vector, self._device.type != "cpu")
         self._common = self.staging.take()
         self._optimizer = _optimizer(settings, self.flat)
-        self._step = _bare_step(self._optimizer)
+        self._step = self._optimizer.bare_step
         self._states: dict[int, tuple[int, dict[str, Any]]] = {}
         self.size = self.flat.size
         self.tested = np.bincount(dataset.test_y, minlength=dataset.classes)
@@ -258,21 +258,33 @@ def _shard_of(dataset: Dataset, x: np.ndarray, y: np.ndarray, rows: np.ndarray |
     return _Shard(torch.from_numpy(dataset.scaled(x[rows])).to(place), torch.from_numpy(y[rows].copy()).to(place))
 
 
-def _optimizer(settings: Serial.Settings, flat: FlatModel) -> torch.optim.Optimizer:
+def _optimizer(settings: Serial.Settings, flat: FlatModel) -> _Adam | _Sgd:
     """torch's optimizer over the one flat parameter, in its fused variant: one pass over memory, half the time of Adam's others.
 
     Weight decay is L2 in the gradient. Buffers are not in the parameter, so never decay.
     """
     rate, decay = settings.learning_rate, settings.weight_decay
     if settings.optimizer == "adam":
-        return torch.optim.Adam([flat.parameters_view], lr=rate, weight_decay=decay, fused=True)
-    return torch.optim.SGD([flat.parameters_view], lr=rate, momentum=settings.momentum, weight_decay=decay, fused=True)
+        return _Adam([flat.parameters_view], lr=rate, weight_decay=decay, fused=True)
+    return _Sgd([flat.parameters_view], lr=rate, momentum=settings.momentum, weight_decay=decay, fused=True)
 
 
-def _bare_step(optimizer: torch.optim.Optimizer) -> Callable[[], Any]:
-    """The optimizer's step without the profiler's marks and hooks around it, which take longer than the step of a small model."""
-    step = type(optimizer).step
-    return functools.partial(getattr(step, "__wrapped__", step), optimizer)
+class _WithoutCompiler:
+    """In front of a torch optimizer: its methods without what torch's compiler wraps around them.
+
+    That loads the compiler in each process, which takes longer than torch itself. And `step` without the profiler's marks and hooks,
+    which take longer than the step of a small model. The flat parameter needs no gradient, so the step may be taken in any mode.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+
+
+class _Adam(_WithoutCompiler, torch.optim.Adam):
+    bare_step = inspect.unwrap(torch.optim.Adam.step)
+
+
+class _Sgd(_WithoutCompiler, torch.optim.SGD):
+    bare_step = inspect.unwrap(torch.optim.SGD.step)
 
 
 def _batches(shard: _Shard, rng: np.random.Generator, settings: Serial.Settings) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
