@@ -44,7 +44,7 @@ def test_no_command_is_shortened_that_is_done_elsewhere_and_none_of_hours_is_lef
 
 @pytest.mark.smoke
 @pytest.mark.slow
-@pytest.mark.parametrize("document", ["docs/results-format.md", "docs/extending.md"])
+@pytest.mark.parametrize("document", ["docs/results-format.md"])
 def test_doing_what_a_document_says_works(document, tmp_path):
     for step in follow(document, tmp_path):
         assert step.done.code == 0, f"{step.where}: {step.what}\n{step.done.out}{step.done.err}"
