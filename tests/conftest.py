@@ -8,10 +8,11 @@ from hypothesis import settings
 sys.path.insert(0, str(Path(__file__).parent))
 
 LONGEST_FIRST = (
-    *("worlds", "suite", "checkpoint", "slurm", "extending", "paper_heal", "paper_elevator"),
-    *("analysis_report", "cli", "ranks", "streams"),
+    *("worlds", "paper_elevator", "suite", "paper_heal", "checkpoint", "analysis_report", "slurm", "extending"),
+    *("cli", "ranks", "streams"),
 )
-"""Test files that take minutes: two processes share the files, and neither should be left alone with one of these at the end."""
+"""Test files that take minutes: two processes share the files, and neither should be left alone with one of these at the end.
+Those full of mpirun stand beside those without: ranks that wait take cores from one another."""
 
 
 def pytest_collection_modifyitems(items):

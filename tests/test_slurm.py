@@ -312,7 +312,7 @@ def test_an_array_says_when_it_is_shorter_or_longer_than_the_suite(slurm, tmp_pa
 
 @on_slurm
 def test_a_job_that_is_signalled_before_its_limit_goes_on_later_to_the_same_bits(slurm, tmp_path):
-    long = [*SPAMBASE, "model.name=logistic", "run.cycles=300", "faults.crash_cycle=200", "results.views_every=50"]
+    long = [*SPAMBASE, "model.name=logistic", "run.cycles=200", "faults.crash_cycle=120", "results.views_every=50"]
     folder = checkout(tmp_path / "cluster", "openmpi")
     number = slurm.submit(folder, "single-node.sh", *sets(*long), options=("--ntasks=2", "--time=5"), CHECKPOINT_EVERY="40")
     slurm.until("a checkpoint", lambda: list(folder.glob("out/*.parts/checkpoint.json")), 90)
@@ -324,7 +324,7 @@ def test_a_job_that_is_signalled_before_its_limit_goes_on_later_to_the_same_bits
     assert (job.state, job.code, job.restarts) == ("COMPLETED", 0, 1), log(folder)
     assert "\nVALID\n" in log(folder)
     done, cycles = map(int, re.search(r"going on after (\d+) of (\d+) cycles", log(folder)).groups())
-    assert 40 <= done < cycles == 300
+    assert 40 <= done < cycles == 200
     home = healmpi("run", "jobs/main.toml", *sets(*long), "-o", tmp_path / "home.h5", cwd=ROOT)
     assert home.code == 0, home.err
     assert_same_bits(only(folder / "out"), tmp_path / "home.h5")

@@ -153,7 +153,7 @@ def test_where_hubs_and_servers_die_all_algorithms_lose_equally_many_nodes_in_th
 def test_class_s_holds_every_preset_with_and_without_faults_and_fits_the_job_array():
     suite = suites.load("S")
     found = {(one.config.run.algorithm, bool(one.config.fault_events())) for one in suite.experiments}
-    assert found == set(itertools.product(drawn.PRESET_NAMES, (True, False)))
+    assert found == {*itertools.product(drawn.PRESET_NAMES, (True, False)), ("central", False)}
     assert len(suite.experiments) <= 100, "jobs/slurm/array.sh"
 
 
@@ -221,7 +221,7 @@ def test_usage_errors_end_with_code_2(tmp_path, arguments, words):
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_suite_killed_in_the_middle_goes_on_where_it_was(flavour, tmp_path):
     """The same files as those of an undisturbed suite, and what was done is not done again."""
-    slow = TINY.replace("cycles = 3", "cycles = 200").replace("samples = 60", "samples = 600")
+    slow = TINY.replace("cycles = 3", "cycles = 80").replace("samples = 60", "samples = 600")
     command = [*mpirun(flavour, 2), "-m", "mpi4py", "-m", "healmpi", "suite", written(tmp_path, slow), "-o", tmp_path / "killed"]
     process = start(command, tmp_path)
     deadline = time.monotonic() + 120

@@ -94,9 +94,11 @@ def test_a_few_runs_give_the_same_bits_on_three_ranks(flavour, tmp_path):
 @pytest.mark.mpi
 @pytest.mark.parametrize(("flavour", "ranks"), [("openmpi", 2), ("openmpi", 10), ("mpich", 2), ("mpich", 5)])
 def test_the_same_bits_on_any_number_of_ranks(flavour, ranks, local, tmp_path):
-    launch(flavour, ranks, IDENTITY, tmp_path)
-    for number, overrides in enumerate(IDENTITY):
-        assert_same(local[number], tables(tmp_path / f"{number}.h5"), f"{overrides} on {ranks} ranks")
+    # With a node a rank every third of them is enough: the others are on two and five ranks.
+    chosen = list(enumerate(IDENTITY))[:: 3 if ranks == 10 else 1]
+    launch(flavour, ranks, [overrides for _, overrides in chosen], tmp_path)
+    for place, (number, overrides) in enumerate(chosen):
+        assert_same(local[number], tables(tmp_path / f"{place}.h5"), f"{overrides} on {ranks} ranks")
 
 
 @pytest.mark.mpi

@@ -3,7 +3,7 @@
     group_records(records) -> groups        by_ranks(group) -> the same, apart by number of ranks, for whatever takes time
 
 The rule that surprises: a difference is in the name only if the rest of the name does not tell it already. So `ring` is
-called 'ring' and not 'ring topology.name=ring', although both fields differ.
+called 'ring' and not 'ring topology.name=ring', although both fields differ. Data set and partition are always said.
 """
 
 from __future__ import annotations
@@ -44,6 +44,10 @@ class Group:
             if run.seed not in best or len(run.cycles) > len(best[run.seed].cycles):
                 best[run.seed] = run
         return tuple(best[seed] for seed in sorted(best))
+
+
+ALWAYS_SAID = ("data.dataset", "data.partition")
+"""Fields that are in the names wherever they differ, though another one may tell: a reader asks for them first."""
 
 
 def group_key(record: Record) -> tuple:
@@ -107,8 +111,8 @@ def _names(records: Sequence[Record], scenarios: dict) -> list[tuple[str, str]]:
 
 def _telling_fields(records: Sequence[Record], scenarios: dict) -> list[str]:
     """Fields that split runs of one algorithm (of one algorithm and scenario, for those of the fault section)."""
-    kept: list[str] = []
     fields = differences([record.config for record in records])
+    kept = [name for name in ALWAYS_SAID if name in fields]
     # What is run says more than how it is recorded or limited.
     for name in sorted(fields, key=lambda field: (field.startswith("faults."), field.startswith(HOW_IT_IS_RECORDED), fields.index(field))):
         telling = [record for record in records if _counts(name, record)]
