@@ -470,6 +470,13 @@ def test_groups_differ_in_more_than_seed_and_ranks(tmp_path):
     ]
 
 
+def test_a_skewed_partition_is_in_the_name_though_another_field_tells(tmp_path):
+    plain, skewed = {"data__dataset": "a", "data__partition": "iid"}, {"data__dataset": "b", "data__partition": "shards"}
+    paths = [write(tmp_path / f"{number}.h5", config(**one)) for number, one in enumerate((plain, skewed))]
+    variants = [group.variant for group in group_records(records_of(*paths))]
+    assert variants == ["heal dataset=a", "heal dataset=b partition=shards"]
+
+
 SAID = {
     "all hubs crash at 3": {"crash_hubs": "all"},
     "3 best connected crash at 3": {"crash_best_connected": 3},

@@ -3,7 +3,7 @@
     group_records(records) -> groups        by_ranks(group) -> the same, apart by number of ranks, for whatever takes time
 
 The rule that surprises: a difference is in the name only if the rest of the name does not tell it already. So `ring` is
-called 'ring' and not 'ring topology.name=ring', although both fields differ. Data set and partition are always said.
+called 'ring' and not 'ring topology.name=ring', although both fields differ. A partition that skews is said all the same.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class Group:
         return tuple(best[seed] for seed in sorted(best))
 
 
-ALWAYS_SAID = ("data.dataset", "data.partition")
-"""Fields that are in the names wherever they differ, though another one may tell: a reader asks for them first."""
+PARTITION, PLAIN_PARTITION = "data.partition", "iid"
+"""Where partitions differ, one that is not plain is in the name, though another field may tell: a reader asks for it first."""
 
 
 def group_key(record: Record) -> tuple:
@@ -75,15 +75,22 @@ def group_records(records: Sequence[Record]) -> list[Group]:
 
 
 def by_ranks(groups: Sequence[Group]) -> list[Group]:
-    """Groups whose runs have the same number of ranks, the number in the name where there are several of them."""
-    several = len({ranks for group in groups for ranks in group.ranks}) > 1
+    """Groups whose runs have the same number of ranks, the number in the name where there are several of them.
+
+    A single node, as the central baseline has it, is on one rank however many there are: that is no difference.
+    """
+    several = len({ranks for group in groups if _has_peers(group) for ranks in group.ranks}) > 1
     found = []
     for group in groups:
         for ranks in group.ranks:
             runs = tuple(run for run in group.runs if run.facts.ranks == ranks)
-            suffix = f", {ranks} rank{'s' if ranks > 1 else ''}" if several else ""
+            suffix = f", {ranks} rank{'s' if ranks > 1 else ''}" if several and _has_peers(group) else ""
             found.append(dataclasses.replace(group, label=group.label + suffix, variant=group.variant + suffix, runs=runs))
     return found
+
+
+def _has_peers(group: Group) -> bool:
+    return group.runs[0].facts.nodes > 1
 
 
 def differences(configs: Sequence[dict]) -> list[str]:
@@ -99,10 +106,13 @@ def _names(records: Sequence[Record], scenarios: dict) -> list[tuple[str, str]]:
     """
     kept = _telling_fields(records, scenarios)
     several = len(set(scenarios.values())) > 1
+    partitions = PARTITION in differences([record.config for record in records])
     found = []
     for record in records:
         alike = [one for one in records if one.algorithm == record.algorithm]
         telling = [name for name in kept if len({repr(one.config.get(name)) for one in alike}) > 1 and _counts(name, record)]
+        if partitions and PARTITION not in telling and record.config.get(PARTITION) != PLAIN_PARTITION:
+            telling.append(PARTITION)
         fields = [f"{_short(name)}={record.config.get(name)}" for name in telling]
         variant = " ".join([record.algorithm, *fields])
         found.append((f"{variant}, {scenarios[record.path]}" if several else variant, variant))
@@ -112,7 +122,7 @@ def _names(records: Sequence[Record], scenarios: dict) -> list[tuple[str, str]]:
 def _telling_fields(records: Sequence[Record], scenarios: dict) -> list[str]:
     """Fields that split runs of one algorithm (of one algorithm and scenario, for those of the fault section)."""
     fields = differences([record.config for record in records])
-    kept = [name for name in ALWAYS_SAID if name in fields]
+    kept: list[str] = []
     # What is run says more than how it is recorded or limited.
     for name in sorted(fields, key=lambda field: (field.startswith("faults."), field.startswith(HOW_IT_IS_RECORDED), fields.index(field))):
         telling = [record for record in records if _counts(name, record)]
