@@ -203,7 +203,7 @@ def _of_another_version(file: h5py.File, attrs: dict[str, Any]) -> Examined:
     """What nobody merges, and what has no digests."""
     attrs |= {name: int(attrs[name]) for name in ("rank", "ranks", "first_node", "node_count")}
     sources = {name: str(value) for name, value in plain_attributes(file["provenance"]).items() if name.endswith("_sha256")}
-    committed = dict(zip(COMMITTED, file["committed"][:].tolist(), strict=True))
+    committed = dict(zip(COMMITTED, file["committed"][: len(COMMITTED)].tolist(), strict=True))
     return Examined(attrs, {}, sources, committed, None, bool(attrs.get("finished")), None)
 
 

@@ -113,14 +113,14 @@ def merged_bytes(
     reports: int,
     member_width: int,
 ) -> tuple[int, int]:
-    """About what a merged file takes on disk, and what of it is in memory at a time at least.
+    """About what a merged file takes on disk, and about what of it is in memory at a time: a row, more than once.
 
     nodes: of the run; hosted: those in parts that are there. views: cycles in which they were recorded. reports: of hub groups.
     """
     row = _node_bytes(kinds)
     of_node = cycles * row + views * 4 * view_width
     filled = (nodes - hosted) * of_node + 4 * reports * member_width + ranks * 1024
-    return int(hosted * of_node * MERGED_SHARE + filled * FILLED_SHARE), nodes * max(row, 4 * view_width) + 1024 * ranks
+    return int(hosted * of_node * MERGED_SHARE + filled * FILLED_SHARE), 4 * nodes * max(row, 4 * view_width) + 1024 * ranks
 
 
 def _node_bytes(kinds: int) -> int:
