@@ -123,14 +123,14 @@ def check_plain(path: str, one: h5py.Group | h5py.Dataset) -> None:
         raise ValueError(f"it claims {claimed} bytes and has {stored}")
 
 
-def digest(dataset: h5py.Dataset | np.ndarray) -> str:
-    """SHA-256 of a dataset's type, shape and numbers, in hexadecimal digits; an array has that of the dataset that it becomes."""
+def digest(dataset: h5py.Dataset) -> str:
+    """SHA-256 of a dataset's type, shape and numbers, in hexadecimal digits."""
     found = hashlib.sha256(f"{dataset.dtype.str} {_shape(dataset)}\n".encode())
     if dataset.ndim == 0:
         found.update(np.asarray(dataset[()], dataset.dtype).tobytes())
         return found.hexdigest()
     row = max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize)
-    chunk = dataset.chunks[0] if isinstance(dataset, h5py.Dataset) and dataset.chunks else 1
+    chunk = dataset.chunks[0] if dataset.chunks else 1
     step = max(1, BLOCK_BYTES // row // chunk) * chunk
     for start in range(0, dataset.shape[0], step):
         found.update(np.ascontiguousarray(dataset[start : start + step]).data if dataset.size else b"")
@@ -146,7 +146,7 @@ def root_digest(file: h5py.File) -> str:
         else:
             found.update(f"group {path}\n".encode())
         for name in sorted(set(one.attrs) - {DIGEST, ROOT_DIGEST}):
-            found.update(f"attribute {name} {value_text(file, one.attrs[name])}\n".encode())
+            found.update(f"attribute {name} {_value(file, one.attrs[name])}\n".encode())
     return found.hexdigest()
 
 
@@ -154,7 +154,7 @@ def _shape(dataset: h5py.Dataset) -> str:
     return "x".join(map(str, dataset.shape)) or "scalar"
 
 
-def value_text(file: h5py.File, value: Any) -> str:
+def _value(file: h5py.File, value: Any) -> str:
     """An attribute's value as text: texts as JSON, numbers by type and bytes, references (of dimensions) by what they lead to."""
     if isinstance(value, str):
         return json.dumps(value)
@@ -162,9 +162,9 @@ def value_text(file: h5py.File, value: Any) -> str:
         return json.dumps(file[value].name)
     array = np.asarray(value)
     if array.dtype.names:
-        return "[" + ", ".join(value_text(file, item) for row in array.reshape(-1) for item in row) + "]"
+        return "[" + ", ".join(_value(file, item) for row in array.reshape(-1) for item in row) + "]"
     if array.dtype.kind == "O":
-        return "[" + ", ".join(value_text(file, item) for item in array.reshape(-1)) + "]"
+        return "[" + ", ".join(_value(file, item) for item in array.reshape(-1)) + "]"
     return f"{array.dtype.str} {'x'.join(map(str, array.shape)) or 'scalar'} {array.tobytes().hex()}"
 
 

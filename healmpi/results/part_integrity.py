@@ -33,6 +33,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ import numpy as np
 
 from healmpi.results import part_checks
 from healmpi.results.files import open_part
-from healmpi.results.integrity import FAULTS, Damage, check_plain, digest, first_line, objects, value_text
+from healmpi.results.integrity import FAULTS, Damage, check_plain, digest, first_line, objects
 from healmpi.results.part_checks import GROWING
 from healmpi.results.schema import COMMITTED, PART_TABLES, SCHEMA_VERSION, ResultsError
 
@@ -99,7 +100,28 @@ def growing(file: h5py.File) -> dict[str, h5py.Dataset]:
 
 
 def _attributes(where: str, one: h5py.Group, names: Iterable[str]) -> list[str]:
-    return [f"attribute {where} {name} {value_text(one.file, one.attrs[name])}" for name in names]
+    return [f"attribute {where} {name} {_value(one.attrs[name])}" for name in names]
+
+
+def _value(value: Any) -> str:
+    """Texts as JSON, numbers by type and bytes. Parts have no references."""
+    if isinstance(value, str):
+        return json.dumps(value)
+    array = np.asarray(value)
+    if array.dtype.kind == "O":
+        return "[" + ", ".join(json.dumps(str(item)) for item in array.reshape(-1)) + "]"
+    return f"{array.dtype.str} {_shape(array.shape)} {array.tobytes().hex()}"
+
+
+def _shape(lengths: Sequence[int]) -> str:
+    return "x".join(map(str, lengths)) or "scalar"
+
+
+def array_digest(array: np.ndarray) -> str:
+    """The digest that the dataset will have that is made of this array, see integrity.digest."""
+    found = hashlib.sha256(f"{array.dtype.str} {_shape(array.shape)}\n".encode())
+    found.update(np.ascontiguousarray(array))
+    return found.hexdigest()
 
 
 def _datasets(group: str, digests: Mapping[str, str]) -> list[str]:
@@ -108,7 +130,7 @@ def _datasets(group: str, digests: Mapping[str, str]) -> list[str]:
 
 
 def _table(name: str, table: h5py.Dataset) -> str:
-    return f"table {name} {table.dtype.str} {'x'.join(map(str, table.shape[1:])) or 'scalar'}"
+    return f"table {name} {table.dtype.str} {_shape(table.shape[1:])}"
 
 
 def _row(counts: np.ndarray, found: Any) -> np.ndarray:

@@ -20,9 +20,9 @@ import numpy as np
 
 from healmpi.messages import Kind
 from healmpi.results.files import close_trimmed, open_file, reason_array, reserve, storable, text_array
-from healmpi.results.integrity import FAULTS, Damage, digest, first_line
+from healmpi.results.integrity import FAULTS, Damage, first_line
 from healmpi.results.part_checks import GROWING, growing_shape
-from healmpi.results.part_integrity import END_ATTRIBUTES, END_DIGEST, FLUSHES, ROW, end_digest, first_row, growing, next_row
+from healmpi.results.part_integrity import END_ATTRIBUTES, END_DIGEST, FLUSHES, ROW, array_digest, end_digest, first_row, growing, next_row
 from healmpi.results.rows import CycleRows, FaultRow, GroupRow
 from healmpi.results.schema import (
     CLASS_HITS,
@@ -42,7 +42,7 @@ from healmpi.results.schema import (
 __all__ = ["CycleRows", "FaultRow", "GroupRow", "PartWriter"]
 
 CHUNK_BYTES = 32 * 1024
-LONGEST_CHUNK_ROWS = 1024
+LONGEST_CHUNK_ROWS, LONGEST_CHUNK_BYTES = 1024, 8 * 1024 * 1024
 FLUSHES_CHUNK_ROWS = CHUNK_BYTES // (8 * ROW)
 
 Partition = tuple[Sequence[np.ndarray], np.ndarray, np.ndarray]
@@ -256,7 +256,7 @@ class PartWriter:
     def _store(self, name: str, values: np.ndarray | Sequence[bytes]) -> dict[str, str]:
         """Returns its digest, by path."""
         self._file[name] = array = np.asarray(values, column(name).dtype)
-        return {name: digest(array)}
+        return {name: array_digest(array)}
 
     def _create_tables(self, widths: Mapping[str, int], digests: Mapping[str, str]) -> None:
         """digests: of the partition."""
@@ -264,9 +264,12 @@ class PartWriter:
             row = growing_shape(one, widths)
             if 0 in row:
                 continue
-            row_bytes = max(1, int(np.prod(row)) * np.dtype(one.dtype).itemsize)
-            rows = max(1, min(LONGEST_CHUNK_ROWS, CHUNK_BYTES // row_bytes))
-            self._file.create_dataset(name, (0, *row), one.dtype, maxshape=(None, *row), chunks=(rows, *row))
+            size = max(1, int(np.prod(row)) * np.dtype(one.dtype).itemsize)
+            rows = max(1, min(LONGEST_CHUNK_ROWS, CHUNK_BYTES // size))
+            # HDF5 and its readers hold a chunk in memory: a very long row is cut along its first axis.
+            pieces = -(-size // LONGEST_CHUNK_BYTES)
+            chunk = (rows, *(-(-length // pieces) if axis == 0 else length for axis, length in enumerate(row)))
+            self._file.create_dataset(name, (0, *row), one.dtype, maxshape=(None, *row), chunks=chunk)
         self._keep_tables_open(self._file.create_dataset(FLUSHES, (0, ROW), "<i8", maxshape=(None, ROW), chunks=(FLUSHES_CHUNK_ROWS, ROW)))
         self._last_row = first_row(self._file, digests)
         self._file["committed"] = self._last_row
@@ -320,7 +323,8 @@ class PartWriter:
         table = self._tables[name]
         chunk = table.chunks[0]
         chunks = -(-(self._done[GROWING[name].in_parts] + rows) // chunk) - table.shape[0] // chunk
-        return max(0, chunks) * int(np.prod(table.chunks)) * table.dtype.itemsize
+        row = np.prod([-(-length // one) * one for length, one in zip(table.shape[1:], table.chunks[1:], strict=True)], dtype=int)
+        return max(0, chunks) * chunk * int(row) * table.dtype.itemsize
 
     def _put(self, name: str, block: np.ndarray) -> np.ndarray:
         """Returns what was written, in the table's type."""
