@@ -24,6 +24,7 @@ from healmpi import messages
 from healmpi.config import Config
 from healmpi.hosting import stopping
 from healmpi.launch import run
+from healmpi.launch import suite as suites
 from healmpi.results import info, merge
 from healmpi.results import writer as writer_module
 from healmpi.results.folder import PartsFolder
@@ -374,7 +375,9 @@ def test_what_cannot_be_is_said_and_the_other_rank_is_saved(good, tmp_path, what
         with pytest.raises(Damage) as caught:
             check_part(part)
         sayings.append(str(caught.value))
-        assert outcome(good, out, part) in ("unreadable", "cut")
+        last = part.read_bytes()
+    part.write_bytes(last)
+    assert outcome(good, out, part) in ("unreadable", "cut")
     assert any(re.search(expected, saying) for saying in sayings), sayings
 
 
@@ -441,7 +444,7 @@ def test_a_flush_that_is_not_committed_does_not_count(tmp_path):
         check_part(part)
 
 
-@pytest.mark.parametrize(("row", "cycle"), [(1, None), (2, 2), (3, 4), (4, 6)])
+@pytest.mark.parametrize(("row", "cycle"), [(1, None), (2, 2), (3, 4)])
 def test_a_flush_that_does_not_hold_ends_what_counts(good, tmp_path, row, cycle):
     out, part = copied(good, tmp_path)
     with h5py.File(part, "r+") as file:
@@ -520,12 +523,12 @@ def test_a_size_that_all_parts_claim_is_checked_before_it_is_taken(good, tmp_pat
 TINY = [*drawn.TINY, "run.nodes=6", "run.cycles=6", "results.flush_every=1"]
 
 
-def execute(out: Path, watch=lambda progress: None, nodes: int = 6, **options) -> Path | None:
-    config = Config.load(None, [*TINY, f"run.nodes={nodes}"]).resolve()
+def execute(out: Path, watch=lambda progress: None, config: Config | None = None, **options) -> Path | None:
+    config = config or Config.load(None, TINY).resolve()
     return run.execute(run.prepare(config, run.Ranks()), run.Ranks(), out, watch, run.Options(**options))
 
 
-def stopped_at(out: Path, cycle: int) -> None:
+def stopped_at(out: Path, cycle: int, config: Config | None = None) -> None:
     """A run that has saved its state after this cycle and has gone on to the next one before it was stopped."""
     stop = out.with_name("stop")
 
@@ -534,7 +537,7 @@ def stopped_at(out: Path, cycle: int) -> None:
             stop.touch()
 
     with pytest.raises(stopping.Stopped):
-        execute(out, watch, limits=stopping.Limits(files=(stop,)))
+        execute(out, watch, config, limits=stopping.Limits(files=(stop,)))
     stop.unlink()
 
 
@@ -644,9 +647,7 @@ def test_a_suite_gets_past_damaged_parts(tmp_path):
         return healmpi("suite", "tiny.toml", "-o", "out", *more, cwd=tmp_path)
 
     out.parent.mkdir()
-    out.with_name("ring.h5.stop").touch()
-    assert suite().code == 75
-    out.with_name("ring.h5.stop").unlink()
+    stopped_at(out, 1, suites.load(str(tmp_path / "tiny.toml")).experiments[0].config)
     part = PartsFolder(out).part(0)
     flip(part, "cycles/ticks", (0,))
     refused = suite()
