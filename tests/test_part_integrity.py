@@ -8,6 +8,8 @@ import json
 import random
 import re
 import shutil
+import subprocess
+import sys
 import time
 import types
 from collections import Counter
@@ -30,7 +32,7 @@ from healmpi.results import writer as writer_module
 from healmpi.results.folder import PartsFolder
 from healmpi.results.integrity import FAULTS, Damage, digest
 from healmpi.results.part_checks import GROWING
-from healmpi.results.part_integrity import END_DIGEST, check_part, end_digest, first_row, growing, next_row
+from healmpi.results.part_integrity import END_DIGEST, check_part, end_digest, first_row, growing, heads, next_row
 from healmpi.results.parts import read_parts
 from healmpi.results.schema import COMMITTED, PHASES, ResultsError
 from healmpi.results.writer import CycleRows, FaultRow, GroupRow, PartWriter
@@ -249,7 +251,7 @@ def seal(path: Path) -> None:
         counts = [one for one in flushes[:, : len(COMMITTED)].tolist() if any(one)]
         flushes[0] = row
         for number, one in enumerate(counts, 1):
-            row = next_row(row, one, tables, lambda name, start, stop: [tables[name][start:stop]])
+            row = next_row(row, one, heads(tables), lambda name, start, stop: [tables[name][start:stop]])
             flushes[number] = row
         file["committed"][...] = row
         file.attrs[END_DIGEST] = np.bytes_(end_digest(file, row, {f"models/{name}": digest(one) for name, one in file["models"].items()}))
@@ -496,6 +498,33 @@ def test_a_part_that_goes_on_leaves_no_trace_of_what_it_takes_back(tmp_path):
     assert check_part(part) == "good, finished, 7 cycles"
     with pytest.raises(Damage, match="no flush after 5 cycles"):
         PartWriter.reopen(part, range(COUNT), FLUSH_EVERY, dict.fromkeys(done, 5), 5)
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_part_that_is_good_to_its_last_flush(tmp_path):
+    script = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+from test_part_integrity import *
+writer = open_part(Path(sys.argv[3]), 0)
+for cycle in range(1, 100_000):
+    append(writer, 0, cycle)
+    if cycle == 2:
+        print("begun", flush=True)
+"""
+    rng = random.Random(13)
+    for number in range(5):
+        out = tmp_path / f"{number}.h5"
+        command = [sys.executable, "-c", script, str(Path(__file__).parent), str(Path(__file__).parents[1]), str(out)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout.readline() == "begun\n"
+                time.sleep(rng.random() / 3)
+            finally:
+                process.kill()
+        said = re.fullmatch(r"good to cycle (\d+), unfinished", check_part(PartsFolder(out).part(0)))
+        assert said and int(said[1]) % FLUSH_EVERY == 0, said
+        with h5py.File(PartsFolder(out).part(0)) as file:
+            assert file["cycles/loss"][int(said[1]) - 1].tobytes() == rows(0, int(said[1])).loss.tobytes()
 
 
 def test_a_size_that_all_parts_claim_is_checked_before_it_is_taken(good, tmp_path, monkeypatch):
