@@ -111,7 +111,8 @@ def _run(
     config = prepared.config
     writer = ranks.fail_together(lambda: _part_writer(prepared, ranks, out, run_id, saved))
     with _closing(writer):
-        world = ranks.world(config.run.nodes, prepared.vector_size, config.chosen.average, config.limits.step_timeout_s)
+        results, limits = config.results, config.limits
+        world = ranks.world(config.run.nodes, prepared.vector_size, config.chosen.average, limits.step_timeout_s, results.wire_checks)
         saver = StateSaver(ranks, out, writer, options.limits, prepared, run_id, saved, capability)
         host = _host(prepared, ranks, world, writer, watch, saver)
         if saved is not None:
@@ -120,7 +121,8 @@ def _run(
         host.run()
         host.finish()
         facts = world.facts.counts | saver.seconds()
-        ranks.fail_together(lambda: _finish_part(prepared, writer, host, facts))
+        faults = [fault for told in ranks.allgather(world.facts.faults) for fault in told]
+        ranks.fail_together(lambda: _finish_part(prepared, writer, host, facts, faults))
 
 
 def _host(prepared: Prepared, ranks: Ranks, world: World, writer: PartWriter, watch: Watch, saver: StateSaver) -> Host:
@@ -243,14 +245,14 @@ def _partition(prepared: Prepared) -> Partition | None:
     return [prepared.parts[node] for node in nodes], prepared.label_counts[nodes.start : nodes.stop], prepared.learner.tested
 
 
-def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, facts: dict[str, Any]) -> None:
+def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, facts: dict[str, Any], faults: list[str]) -> None:
     population, closing = host.population, host.closing
     own = provenance.of_rank(prepared.config.chosen.learner.threads())
     writer.finish(
         model_digests=population.digests(),
         models=population.models() if prepared.config.results.save_models else None,
         rank_facts=own | facts | {"tail_s": closing.tail_s},
-        audit=closing.complaints,
+        audit=closing.complaints + faults,
         audited=closing.audited,
         survivors_finished=population.all_finished(),
     )
