@@ -55,5 +55,5 @@ def test_checks_change_no_bits_and_a_bad_link_is_told(flavour, tmp_path):
         (tmp_path / "a.h5").unlink()
         bad = [*mpirun(flavour, 3), "-m", "mpi4py", ROOT / "tests" / "wire_fault.py", which, *CHECKED]
         done = finish(start(bad, tmp_path), 90)
-        assert done.code == 1 and words in done.out + done.err, done
+        assert done.code in (1, 3) and words in done.out + done.err, done
         assert "INVALID" in done.out or "the run cannot go on" in done.err, done
