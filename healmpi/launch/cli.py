@@ -30,6 +30,7 @@ from healmpi.launch.launcher import (
     in_world,
     launched,
     launched_rank,
+    note,
     say,
 )
 from healmpi.launch.ranks import Refused
@@ -256,7 +257,7 @@ def _merge(options: argparse.Namespace) -> int:
     def rescue() -> None:
         folder = PartsFolder(options.file)
         folder.refuse_running()
-        path = merge.merge(options.file, remove_parts=False, force=options.force)
+        path = merge.merge(options.file, remove_parts=False, force=options.force, note=note)
         use = "`healmpi run --resume` goes on from them" if checkpoint.find(path) else "no longer needed"
         print(f"wrote {path}; its parts are still in {folder.path}, {use}")
         print_verdict(path)

@@ -101,7 +101,7 @@ def _capability(ranks: Ranks, index: checkpoint.Index | None) -> str:
 
 
 def _merge(ranks: Ranks, out: Path, force: bool) -> Path | None:
-    return ranks.fail_together(lambda: merge.merge(out, remove_parts=True, force=force) if ranks.rank == 0 else None)
+    return ranks.fail_together(lambda: merge.merge(out, remove_parts=True, force=force, note=note) if ranks.rank == 0 else None)
 
 
 def _run(
@@ -156,16 +156,29 @@ def _take_place(prepared: Prepared, ranks: Ranks, out: Path, options: Options) -
     config, parts = prepared.config, PartsFolder(out)
     index = _checkpoint(config, ranks, out, options) if options.resume else None
     known = merge.state_of_parts(out) if options.resume else None
+    if index is not None and not _parts_reach(index, known, parts, options):
+        index = None
     same = known is not None and (known.config_hash, known.sources) == config.identity()
     ended = known is not None and same and known.finished
     # Without a checkpoint the same run starts again and writes the same rows again, so nothing is lost; nor is it where
     # nothing can be read.
     discard = options.force or (options.resume and (same or known is None))
     replaces = options.force or (options.resume and out.exists() and info.is_rest_of(out, config.hash()))
-    preflight.check_output(out, replaces, _needed_bytes(prepared, ranks), leftovers=discard or index is not None)
+    going_on = discard or index is not None
+    preflight.check_output(out, replaces, _needed_bytes(prepared, ranks), leftovers=going_on, resuming=options.resume)
     if index is None and not ended:
         parts.prepare(discard)
     return _Place(parts.hold(), index, ended, replaces)
+
+
+def _parts_reach(index: checkpoint.Index, known: merge.PartsState | None, parts: PartsFolder, options: Options) -> bool:
+    """Whether all parts hold up to the checkpoint. Raises UsageError: one does not, and nothing may be discarded."""
+    reached = known.reached if known else {}
+    short = [rank for rank in range(index.ranks) if rank not in reached or reached[rank] < index.cycle]
+    if short and not options.force:
+        allowed = f"a part that is good to cycle {index.cycle}, that of the checkpoint; it is damaged or not there. --force starts again"
+        raise UsageError("-o", str(parts.part(short[0])), allowed)
+    return not short
 
 
 def _needed_bytes(prepared: Prepared, ranks: Ranks) -> int:

@@ -22,6 +22,7 @@ from typing import IO, NamedTuple
 from healmpi.settings import UsageError
 
 _SUFFIX = ".parts"
+_PART = re.compile(r"rank-(\d{1,9})\.h5")
 _STATE = re.compile(r"state-(\d+)-rank-(\d+)")
 
 
@@ -58,6 +59,11 @@ class PartsFolder:
     def part(self, rank: int) -> Path:
         """The part file of one rank."""
         return self.path / f"rank-{rank:05d}.h5"
+
+    def rank_of(self, part: Path) -> int | None:
+        """The rank whose part file is called so; None: nobody's is."""
+        name = _PART.fullmatch(part.name)
+        return int(name[1]) if name and self.part(int(name[1])) == part else None
 
     def parts(self) -> list[Path]:
         """The part files that are there, by rank. Raises OSError."""
