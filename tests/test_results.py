@@ -251,11 +251,11 @@ def test_xarray_opens_every_group(tmp_path):
     with xarray.open_dataset(out, group="cycles", engine="h5netcdf") as data:
         # As docs/results-format.md has it: by text, in the way that is the same for all engines.
         by_text = data.messages_out.isel(kind=data.kind.astype(str) == "model")
-        assert by_text.identical(data.messages_out.sel(kind=[b"model"])) and by_text.sizes["kind"] == 1
+        assert by_text.identical(data.messages_out.sel(kind=["model"])) and by_text.sizes["kind"] == 1
         assert dict(data.sizes) == {"cycle": 3, "node": 3, "kind": KIND_COUNT, "phase": len(PHASES), "label": 2}
         assert data.alive.dtype == bool and data.messages_out.dims == ("cycle", "node", "kind")
-        assert data.sel(cycle=2, phase=b"train").seconds.shape == (3,)
-        assert data.carries_model.dims == ("kind",) and data.kind[data.carries_model].values.tolist() == [b"model", b"test_total"]
+        assert data.sel(cycle=2, phase="train").seconds.shape == (3,)
+        assert data.carries_model.dims == ("kind",) and data.kind[data.carries_model].values.tolist() == ["model", "test_total"]
 
 
 # Killed, cut off, full.
@@ -834,7 +834,7 @@ def test_every_dataset_of_a_merged_file_is_declared(tmp_path):
             return
         column = declared[path]
         seen.append(path)
-        assert table.dtype == np.dtype(column.dtype), path
+        assert table.dtype == (h5py.string_dtype() if column.dtype.startswith("S") else np.dtype(column.dtype)), path
         if column.is_scale:
             assert table.is_scale, path
         else:

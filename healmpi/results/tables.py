@@ -38,7 +38,8 @@ class Group:
         values = values.astype(column.dtype if fits else np.int64)
         reserve(self.file, values.nbytes)
         large = values.nbytes >= LARGE_BYTES
-        scale = self._h5.create_dataset(name, data=values, **({"compression": 1, "shuffle": True} if large else {}))
+        layout = {"compression": 1, "shuffle": True} if large else {}
+        scale = self._h5.create_dataset(name, data=values, dtype=_stored(values.dtype), **layout)
         scale.make_scale(name)
         scale.attrs.update({"unit": column.unit, "long_name": column.doc})
 
@@ -55,7 +56,7 @@ class Group:
         layout = {"chunks": chunk_shape(shape, item, most_rows), "compression": 1, "shuffle": True} if large else {}
         # Of texts HDF5's own filling is an empty one.
         fill = None if isinstance(column.missing, bytes) else column.missing
-        table = self._h5.create_dataset(column.name, shape, column.dtype, fillvalue=fill, **layout)
+        table = self._h5.create_dataset(column.name, shape, _stored(np.dtype(column.dtype)), fillvalue=fill, **layout)
         for index, dim in enumerate(column.dims):
             table.dims[index].attach_scale(self._h5[dim])
         table.attrs.update({"unit": column.unit, "long_name": column.doc} | ({"dtype": "bool"} if column.unit == "bool" else {}))
@@ -65,6 +66,11 @@ class Group:
         """A whole table. Raises OSError."""
         reserve(self.file, values.nbytes)
         self.create(column)[...] = values
+
+
+def _stored(dtype: np.dtype) -> np.dtype:
+    """Texts of a fixed length are none to netCDF, and its tools crash on them: merged files have texts of any length."""
+    return h5py.string_dtype() if dtype.kind == "S" else dtype
 
 
 def _texts(values: Sequence[str], column: Column) -> np.ndarray:
