@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from healmpi.results.folder import PartsFolder
+from healmpi.results.heaps import check_heaps
 from healmpi.results.schema import PART_SCHEMA, SCHEMA, SCHEMA_VERSION, ResultsError, bounded
 
 METADATA_BYTES = 512 * 1024
@@ -63,14 +64,21 @@ def _refuse_absent(path: Path) -> None:
 def _opened(path: Path, schema: str) -> h5py.File:
     _refuse_foreign_bytes(path)
     try:
+        if schema == SCHEMA:  # a part is opened again and again
+            check_heaps(path)
         file = open_file(path, "r")
+    except ValueError as error:
+        raise ResultsError(f"{path} is truncated or damaged: {error}") from None
     except OSError as error:
         raise ResultsError(f"{path} is truncated or damaged: HDF5 cannot open it ({error})") from None
     try:
         _check_schema(path, file, schema)
-    except BaseException:
+    except ResultsError:
         file.close()
         raise
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError) as error:
+        file.close()
+        raise ResultsError(f"{path} is truncated or damaged: HDF5 cannot read it ({error})") from None
     return file
 
 
