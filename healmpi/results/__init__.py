@@ -10,6 +10,9 @@
     merge       from parts to OUT
     assemble    what is written into OUT
     tables      its datasets, as declared
+    integrity   digests of a merged file, and whether they hold
+    structure   whether a merged file is what its version says
+    verify      both, for people
     verdict     VALID or not, figures of merit
     info        what OUT says, for people
 
