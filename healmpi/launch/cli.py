@@ -1,4 +1,4 @@
-"""The command line: `healmpi run | suite | info | merge`.
+"""The command line: `healmpi run | suite | info | verify | merge`.
 
 Exit codes: 0 valid, 1 a fault of healmpi or of the machine, 2 usage, 3 the run ended and is not valid, 75 stopped before its
 end with its state saved (EX_TEMPFAIL: the same again later goes on). Under mpirun rank 0 alone speaks.
@@ -238,13 +238,30 @@ def _conclude_suite(outcomes: Sequence[Outcome], folder: Path) -> int:
     return FAULT if failed else INVALID if invalid else VALID
 
 
-# healmpi info, healmpi merge
+# healmpi info, healmpi verify, healmpi merge
 
 
 def _info(options: argparse.Namespace) -> int:
     from healmpi.results import info
 
-    return _read(lambda: print(info.describe(options.file)))
+    return _read(lambda: print(info.describe(options.file, verify=options.verify)))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from healmpi.results import verify
+
+    if launched_rank() != 0:
+        return VALID
+    code = VALID
+    for path in options.files:
+        try:
+            for found in verify.look(path):
+                print(found.line, flush=True)
+                code = code if found.good else INVALID
+        except OSError as error:
+            say(str(error))
+            code = code or USAGE
+    return code
 
 
 def _merge(options: argparse.Namespace) -> int:
@@ -277,4 +294,4 @@ def _read(work: Callable[[], None]) -> int:
     return VALID
 
 
-COMMANDS = {"run": _run, "suite": _suite, "info": _info, "merge": _merge}
+COMMANDS = {"run": _run, "suite": _suite, "info": _info, "verify": _verify, "merge": _merge}

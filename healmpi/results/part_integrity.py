@@ -84,7 +84,7 @@ def next_row(before: np.ndarray, counts: Sequence[int], tables: Mapping[str, h5p
         start, stop = int(before[entry]), int(counts[entry])
         found.update(f"{_table(name, table)} {start} {stop}\n".encode())
         for piece in rows(name, start, stop):
-            found.update(np.ascontiguousarray(piece, table.dtype))
+            found.update(np.ascontiguousarray(piece, table.dtype).data)
     return _row(np.array(counts), found)
 
 
@@ -121,7 +121,7 @@ def _shape(lengths: Sequence[int]) -> str:
 def array_digest(array: np.ndarray) -> str:
     """The digest that the dataset will have that is made of this array, see integrity.digest."""
     found = hashlib.sha256(f"{array.dtype.str} {_shape(array.shape)}\n".encode())
-    found.update(np.ascontiguousarray(array))
+    found.update(np.ascontiguousarray(array).data)
     return found.hexdigest()
 
 
