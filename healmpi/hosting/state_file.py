@@ -121,4 +121,4 @@ def _value(file: IO[bytes], text_bytes: int, array_bytes: int) -> Any:
 def _bytes_of(array: np.ndarray) -> memoryview:
     """An array's own bytes, of one that is contiguous in either order; a copy of others'."""
     inner = array.T if array.flags.f_contiguous else np.ascontiguousarray(array)
-    return memoryview(inner.reshape(-1).view(np.uint8))
+    return inner.reshape(-1).view(np.uint8).data
