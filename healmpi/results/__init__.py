@@ -4,6 +4,7 @@
     schema          what every dataset of a results file is: the contract of docs/results-format.md
     folder          OUT.h5.parts: names, lock, what is deleted when
     files           opening, reserving room, texts
+    heaps           whether HDF5 will come to an end when it reads a file's texts
     preflight       whether OUT can be written, before the run
     writer          the part of one rank
     growing         its tables that grow
@@ -13,6 +14,9 @@
     merge           from parts to OUT
     assemble        what is written into OUT
     tables          its datasets, as declared
+    integrity       digests of a merged file, and whether they hold
+    structure       whether a merged file is what its version says
+    verify          both, for people
     verdict         VALID or not, figures of merit
     info            what OUT says, for people
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from healmpi.results import assemble
@@ -84,14 +84,12 @@ def _check_room(out: Path, run: Run) -> None:
 class PartsState:
     """What is known of the parts of a run.
 
-    finished: all ranks have come to the end, and their parts are whole. sources: SHA-256 of the files of what was a user's own. reached: by
-    rank, the number of the last cycle that its part has; what is damaged or not there does not count.
+    finished: all ranks have come to the end, and their parts are whole. sources: SHA-256 of the files of what was a user's own.
     """
 
     config_hash: str
     finished: bool
     sources: dict[str, str]
-    reached: Mapping[int, int] = field(default_factory=dict, compare=False)
 
 
 def state_of_parts(out: Path) -> PartsState | None:
@@ -100,5 +98,4 @@ def state_of_parts(out: Path) -> PartsState | None:
     if not parts:
         return None
     whole = not errors and len(parts) == int(parts[0].attrs["ranks"]) and all(part.state == FINISHED for part in parts)
-    reached = {part.rank: part.last_cycle for part in parts if part.last_cycle is not None}
-    return PartsState(str(parts[0].attrs["config_hash"]), whole, parts[0].sources, reached)
+    return PartsState(str(parts[0].attrs["config_hash"]), whole, parts[0].sources)

@@ -44,6 +44,7 @@ import numpy as np
 
 from healmpi.results import part_checks
 from healmpi.results.files import open_part
+from healmpi.results.heaps import check_heaps
 from healmpi.results.integrity import FAULTS, Damage, check_plain, digest, first_line, objects
 from healmpi.results.part_checks import GROWING
 from healmpi.results.schema import COMMITTED, PART_TABLES, SCHEMA_VERSION, ResultsError
@@ -181,6 +182,7 @@ def examine(path: Path) -> Examined:
     """The part, as far as it holds. Raises ResultsError: it cannot be read at all."""
     table = "/"
     try:
+        check_heaps(path)
         with open_part(path) as file:
             for table, one in objects(file):
                 check_plain(table, one)

@@ -83,7 +83,7 @@ def _blocks(group: h5py.Group) -> Iterator[slice]:
     """Ranges of cycles of about BLOCK_BYTES, of whole chunks."""
     tables = [table for table in group.values() if table.ndim > 1]
     row_bytes = sum(int(np.prod(table.shape[1:])) * table.dtype.itemsize for table in tables)
-    longest = max(table.chunks[0] if table.chunks else 1 for table in tables)
+    longest = max(table.chunks[0] if table.compression else 1 for table in tables)
     step = max(1, BLOCK_BYTES // max(1, row_bytes) // longest) * longest
     for start in range(0, tables[0].shape[0], step):
         yield slice(start, start + step)
