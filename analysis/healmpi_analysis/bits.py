@@ -56,7 +56,7 @@ def capabilities(record: Record) -> set[str]:
 
 def first_difference(a: Record, b: Record) -> Differs | None:
     """The earliest table in which two merged files differ. Raises AnalysisError."""
-    with opened(a.path, SCHEMA) as left, opened(b.path, SCHEMA) as right, damage_of(a.path):
+    with opened(a.path, SCHEMA) as left, opened(b.path, SCHEMA) as right:
         found = [(name, _where(left, right, name)) for name in _tables(left, right)]
         differing = [(cycle, name) for name, (differs, cycle) in found if differs]
     if not differing:
@@ -91,7 +91,8 @@ def _where(left: h5py.File, right: h5py.File, name: str) -> tuple[bool, int | No
     if one.dtype != other.dtype or one.shape[:2] != other.shape[:2] or (not by_kind and one.shape != other.shape):
         return True, None
     if not one.ndim:
-        return one[()].tobytes() != other[()].tobytes(), None
+        pieces = [_piece(table, (), []) for table in (one, other)]
+        return pieces[0].tobytes() != pieces[1].tobytes(), None
     columns = _columns(left, right) if by_kind else ([], [])
     for start in range(0, len(one), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
@@ -101,9 +102,10 @@ def _where(left: h5py.File, right: h5py.File, name: str) -> tuple[bool, int | No
     return False, None
 
 
-def _piece(table: h5py.Dataset, rows: slice, columns: list[int]) -> np.ndarray:
-    """Some rows; columns: of the last axis, all where none is given."""
-    block = table[rows]
+def _piece(table: h5py.Dataset, rows: slice | tuple[()], columns: list[int]) -> np.ndarray:
+    """Some rows, or all; columns: of the last axis, all where none is given. Raises Damage."""
+    with damage_of(Path(table.file.filename), table.name.strip("/")):
+        block = table[rows]
     return np.ascontiguousarray(block[..., columns] if columns else block)
 
 

@@ -6,19 +6,23 @@ The rule that surprises: HDF5's locks are not used. A killed or running writer k
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import errno
+import os
 import resource
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 import pandas as pd
 
-from healmpi_analysis import contract
+from healmpi_analysis import contract, integrity
 from healmpi_analysis.contract import text
-from healmpi_analysis.errors import AnalysisError, TooManyOpen, Unreachable
+from healmpi_analysis.errors import AnalysisError, Damage, TooManyOpen, Unreachable
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -26,21 +30,63 @@ _OWN_FILES = 64
 """Files that this process opens beside results: libraries, fonts, what it writes."""
 
 
+Made = TypeVar("Made")
+
+_verifying = contextvars.ContextVar("verifying", default=True)
+
+
+@contextlib.contextmanager
+def verification(wanted: bool) -> Iterator[None]:
+    """Whether digests are computed and compared when a file is opened inside. What else is checked, always is."""
+    token = _verifying.set(wanted)
+    try:
+        yield
+    finally:
+        _verifying.reset(token)
+
+
+def verifying() -> bool:
+    """Whether digests are to be computed."""
+    return _verifying.get()
+
+
 def opened(path: Path, schema: str) -> h5py.File:
-    """The file, its schema checked. Raises AnalysisError."""
+    """The file, its schema and its integrity checked. Raises AnalysisError."""
     _refuse_foreign_bytes(path)
     try:
         file = _without_locks(path)
-    except OSError as error:
-        if error.errno in (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM):
+    except integrity.FAULTS as error:
+        if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM):
             raise unreachable(path, error) from None
-        raise AnalysisError(f"{path} is truncated or damaged: HDF5 cannot open it ({error})") from None
+        raise Damage(path, f"is truncated or damaged: HDF5 cannot open it ({integrity.reason(error)})") from None
     try:
-        _check_schema(path, file, schema)
+        with damage_of(path):
+            _check_schema(path, file, schema)
+        once(path, "integrity", lambda: integrity.check(path, file, verifying()))
     except BaseException:
         file.close()
         raise
     return file
+
+
+_known: dict[tuple, Any] = {}
+"""What was found of a file, by what tells that it is still the same."""
+
+_SETTLED_NS = 2 * 10**9
+"""A file that was changed a shorter time ago may be changed again without being any newer by its time."""
+
+
+def once(path: Path, what: str, work: Callable[[], Made]) -> Made:
+    """What `work` finds of the file: a report opens a file several times, and reads it once for its digests."""
+    now, found = time.time_ns(), os.stat(path)
+    changed_ns = max(found.st_mtime_ns, found.st_ctime_ns)
+    key = (what, verifying(), found.st_dev, found.st_ino, found.st_size, changed_ns)
+    if key in _known:
+        return _known[key]
+    made = work()
+    if now - changed_ns > _SETTLED_NS:
+        _known[key] = made
+    return made
 
 
 def _without_locks(path: Path) -> h5py.File:
@@ -85,7 +131,7 @@ def is_foreign(path: Path) -> bool:
         return has_signature(path) and _schema_of(path) not in (contract.SCHEMA, contract.PART_SCHEMA)
     except AnalysisError:
         raise
-    except OSError:
+    except integrity.FAULTS:
         # Damaged: whoever reads it says so.
         return False
 
@@ -129,13 +175,13 @@ def _check_schema(path: Path, file: h5py.File, schema: str) -> None:
 
 
 @contextlib.contextmanager
-def damage_of(path: Path) -> Iterator[None]:
-    """What h5py raises inside becomes one sentence: the file has the right name and the wrong content."""
+def damage_of(path: Path, table: str = "") -> Iterator[None]:
+    """What h5py raises inside, or a check of what it read, becomes one sentence: the file has the right name and the wrong content."""
     try:
         yield
-    except (KeyError, OSError, RuntimeError, ValueError, IndexError, TypeError) as error:
-        reason = error.args[0] if isinstance(error, KeyError) and error.args else error
-        raise AnalysisError(f"{path} is damaged or lacks what every results file has ({reason})") from None
+    except integrity.FAULTS as error:
+        why = f"{table}: {integrity.reason(error)}" if table else integrity.reason(error)
+        raise Damage(path, f"is damaged or lacks what every results file has ({why})") from None
 
 
 def names(scale: h5py.Dataset) -> tuple[str, ...]:
@@ -149,12 +195,18 @@ def texts(values) -> tuple[str, ...]:
 
 def scenario_of(file: h5py.File) -> str:
     """What a merged file or a part calls its faults; empty: it does not say."""
-    places = [file["faults"].attrs] if "faults" in file else []
+    places = [file["faults"].attrs] if isinstance(file.get("faults"), h5py.Group) else []
     return next((text(attrs["scenario"]) for attrs in [*places, file.attrs] if "scenario" in attrs), "")
 
 
 def attributes(group: h5py.Group) -> dict:
-    return {name: text(value) if isinstance(value, (bytes, str)) else np.asarray(value).tolist() for name, value in group.attrs.items()}
+    return {text(name): _plain(value) for name, value in group.attrs.items()}
+
+
+def _plain(value):
+    """A number, a text, or a list of these."""
+    found = text(value) if isinstance(value, (bytes, str)) else np.asarray(value).tolist()
+    return found if isinstance(found, (bool, int, float, str)) else texts(found)
 
 
 def plain_column(values: np.ndarray) -> np.ndarray | list[str]:

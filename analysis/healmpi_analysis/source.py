@@ -19,6 +19,11 @@ BLOCK_BYTES = 32 * 1024 * 1024
 RANK_FACTS = ("state", "first_node", "node_count", "cycles", "host", "wall_s", "startup_s", "tail_s", "cpu_capability")
 """What is read of /ranks; the other facts are for who looks into a single file."""
 
+TEXT_FACTS = ("host", "cpu_capability")
+
+FAULT_COLUMNS = {"cycle": "iu", "tick": "iu", "node": "iu", "kind": "S", "detail": "S"}
+"""What is read of /faults, and of which kind each is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:

@@ -15,7 +15,8 @@ from pathlib import Path
 from healmpi_analysis.errors import AnalysisError
 from healmpi_analysis.hdf5 import has_signature, is_foreign
 from healmpi_analysis.merged import FileSource
-from healmpi_analysis.parts import PartsSource, part_files
+from healmpi_analysis.part import part_files
+from healmpi_analysis.parts import PartsSource
 from healmpi_analysis.source import Source
 
 _SUFFIXES = (".h5", ".hdf5", ".hdf")
