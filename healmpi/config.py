@@ -48,6 +48,11 @@ DEFAULT_NODES = 8
 Value = TypeVar("Value")
 
 
+def hash_of(text: str) -> str:
+    """16 hexadecimal digits that name the configuration of which this is the canonical JSON, of any version."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
 class Config:
     """A whole configuration. Each section is an attribute: `config.run.nodes`. `resolve` makes it definite for a number of ranks.
@@ -140,7 +145,7 @@ class Config:
 
     def hash(self) -> str:
         """16 hexadecimal digits that name this configuration."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+        return hash_of(self.to_json())
 
     def identity(self) -> tuple[str, dict[str, str]]:
         """What two runs of the same have in common: the hash, and the SHA-256 of the files of what is a user's own."""

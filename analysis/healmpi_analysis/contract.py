@@ -43,6 +43,9 @@ RANGES = {
 MOST_NODES = 2**24
 """Of a run, and of ranks; a file that claims more is damaged."""
 
+WIDEST_VIEW = 2**16
+"""A user's own topology may have wider views, and more hubs, than there are nodes."""
+
 MOST_HOSTED = 10_000
 """A part is read alone only if it hosts at least one node of so many."""
 

@@ -23,6 +23,7 @@ import pandas as pd
 from healmpi_analysis import contract, integrity
 from healmpi_analysis.contract import text
 from healmpi_analysis.errors import AnalysisError, Damage, TooManyOpen, Unreachable
+from healmpi_analysis.heaps import check_heaps
 
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -54,6 +55,7 @@ def opened(path: Path, schema: str) -> h5py.File:
     """The file, its schema and its integrity checked. Raises AnalysisError."""
     _refuse_foreign_bytes(path)
     try:
+        once(path, "heaps", lambda: check_heaps(path))
         file = _without_locks(path)
     except integrity.FAULTS as error:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM):
@@ -139,7 +141,11 @@ def is_foreign(path: Path) -> bool:
 def _schema_of(path: Path) -> str:
     try:
         with _without_locks(path) as file:
-            return text(file.attrs.get("schema", ""))
+            # Other files may be of any size, and are not looked through for a text that they do not have.
+            if "schema" not in file.attrs:
+                return ""
+            check_heaps(path)
+            return text(file.attrs["schema"])
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise unreachable(path, error) from None

@@ -26,14 +26,26 @@ DIGEST, ROOT_DIGEST = "sha256", "root_sha256"
 BLOCK_BYTES = 16 * 1024 * 1024
 """How much of a table is in memory at a time."""
 
-MOST_OBJECTS, MOST_ATTRIBUTES, LONGEST_ATTRIBUTE_BYTES = 10_000, 1_000, 64 * 1024 * 1024
+MOST_OBJECTS, DEEPEST, MOST_ATTRIBUTES, MOST_TEXTS = 10_000, 8, 1_000, 1_000
+"""In a file; groups in groups; of an object; in an attribute that is a list."""
+
+LONGEST_ATTRIBUTE_BYTES = 64 * 1024 * 1024
+
+LONGEST_TEXT_BYTES, TEXT_ROWS = 1024, 64
+"""Of a text in a table; how many are read at a time, as damaged ones may all be as long as the longest."""
+
+LARGEST_CHUNK_BYTES = 16 * 1024 * 1024
+"""HDF5 holds a chunk in memory as a whole."""
 
 COMPRESSION_LIMIT, SMALL_BYTES = 1100, 1024 * 1024
 """Deflate comes to 1032 at most: a table that claims more than so many times its bytes on disk holds nothing. Small ones may."""
 
 KNOWN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 
-FAULTS = (KeyError, IndexError, OSError, RuntimeError, AttributeError, TypeError, ValueError, MemoryError, ArithmeticError)
+DIMENSIONS = {"DIMENSION_LIST", "REFERENCE_LIST"}
+"""The attributes in which HDF5 notes which dimensions a table has: the only ones that refer to other objects."""
+
+FAULTS = (LookupError, OSError, RuntimeError, AttributeError, TypeError, ValueError, MemoryError, ArithmeticError)
 """What h5py and numpy raise where bytes are not what HDF5 wrote."""
 
 
@@ -64,63 +76,121 @@ def is_sealed(file: h5py.File, found: dict[str, Any]) -> bool:
 def objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
     """The root and all below, by path: parents first, then by name. Raises ValueError: a link that leads elsewhere, or too much."""
     waiting: list[tuple[str, Any]] = [("/", file["/"])]
-    seen, count = set(), 0
+    seen = set()
     while waiting:
         path, one = waiting.pop()
         yield path, one
-        count += 1
-        if count > MOST_OBJECTS:
+        place = h5py.h5o.get_info(one.id).addr
+        if place in seen:
+            raise ValueError("it has two names, or holds itself")
+        seen.add(place)
+        if len(seen) > MOST_OBJECTS:
             raise ValueError(f"there are more than {MOST_OBJECTS} objects")
         if not isinstance(one, h5py.Group):
             continue
-        place = h5py.h5o.get_info(one.id).addr
-        if place in seen:
-            raise ValueError(f"group {path} holds itself")
-        seen.add(place)
+        if path.count("/") > DEEPEST or len(one) > MOST_OBJECTS:
+            raise ValueError("it holds too many groups or tables")
         for name in sorted(one, reverse=True):
             if one.get(name, getclass=True, getlink=True) is not h5py.HardLink:
-                raise ValueError(f"{name} in {path} is a link to elsewhere")
+                raise ValueError(f"{name} in it is a link to elsewhere")
             waiting.append((f"{path.rstrip('/')}/{name}", one[name]))
 
 
 def check_plain(one: h5py.Group | h5py.Dataset) -> None:
     """Raises ValueError: what healmpi does not write, and what could read other files or take more memory than there is."""
-    if h5py.h5a.get_num_attrs(one.id) > MOST_ATTRIBUTES:
-        raise ValueError(f"it has {len(one.attrs)} attributes")
-    for number in range(h5py.h5a.get_num_attrs(one.id)):
-        attribute = h5py.h5a.open(one.id, index=number)
-        size = attribute.get_space().get_simple_extent_npoints() * attribute.get_type().get_size()
-        if size > LONGEST_ATTRIBUTE_BYTES:
-            raise ValueError(f"one of its attributes has {size} bytes")
+    count = h5py.h5a.get_num_attrs(one.id)
+    if count > MOST_ATTRIBUTES:
+        raise ValueError(f"it has {count} attributes")
+    for number in range(count):
+        _check_attribute(h5py.h5a.open(one.id, index=number))
     if isinstance(one, h5py.Group):
         return
-    if not isinstance(one, h5py.Dataset):
+    if not isinstance(one, h5py.Dataset) or one.shape is None:
         raise ValueError("it is neither a group nor a table")
-    if one.shape is None or one.dtype.kind not in "biufS":
+    if one.dtype.kind not in "biufS" and not is_text(one):
         raise ValueError(f"it holds {one.dtype}, which healmpi does not write")
     creation = one.id.get_create_plist()
     if one.is_virtual or creation.get_external_count():
         raise ValueError("its numbers lie in another file")
-    filters = {creation.get_filter(number)[0] for number in range(creation.get_nfilters())}
-    if not filters <= KNOWN_FILTERS:
-        raise ValueError(f"it has a filter that is not known here (number {min(filters - KNOWN_FILTERS)})")
+    filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
+    if not KNOWN_FILTERS.issuperset(filters) or len(set(filters)) < len(filters):
+        raise ValueError(f"its filters (numbers {filters}) are not those that healmpi uses")
     # Whole numbers of any size: the product of damaged lengths may be too large for one of 64 bits.
     claimed, stored = math.prod(one.shape) * one.dtype.itemsize, one.id.get_storage_size()
-    if claimed > SMALL_BYTES and claimed > COMPRESSION_LIMIT * stored:
+    if (claimed > SMALL_BYTES and claimed > COMPRESSION_LIMIT * stored) or stored > one.file.id.get_filesize():
         raise ValueError(f"it claims {claimed} bytes and has {stored}")
+    _check_chunks(one)
+
+
+def _check_attribute(attribute: h5py.h5a.AttrID) -> None:
+    count = math.prod(attribute.shape or ())
+    if count * attribute.get_type().get_size() > LONGEST_ATTRIBUTE_BYTES:
+        raise ValueError(f"its attribute {text(attribute.name)} has {count} elements")
+    kind = attribute.dtype
+    # Elements of any length can all lead to the same long text.
+    if kind.hasobject and count > MOST_TEXTS:
+        raise ValueError(f"its attribute {text(attribute.name)} is a list of {count}")
+    if kind.kind not in "biufS" and h5py.check_string_dtype(kind) is None and text(attribute.name) not in DIMENSIONS:
+        raise ValueError(f"its attribute {text(attribute.name)} holds {kind}, which healmpi does not write")
+
+
+def _check_chunks(table: h5py.Dataset) -> None:
+    if table.chunks is None:
+        return
+    size = math.prod(table.chunks) * table.id.get_type().get_size()
+    if size > LARGEST_CHUNK_BYTES:
+        raise ValueError(f"its chunks have {size} bytes each")
+    longest = 0
+
+    def measure(chunk: Any) -> None:
+        nonlocal longest
+        longest = max(longest, chunk.size)
+
+    if hasattr(table.id, "chunk_iter"):  # of HDF5 1.12.3 and later
+        table.id.chunk_iter(measure)
+    # What is compressed is never much longer than it was, and what is longer could become anything.
+    if longest > size + size // 64 + 1024:
+        raise ValueError(f"a chunk of {size} bytes has {longest} on disk")
+
+
+def is_text(table: h5py.Dataset) -> bool:
+    """Whether it holds texts of any length, as files have them since schema 1.4."""
+    held = h5py.check_string_dtype(table.dtype)
+    return held is not None and held.length is None
+
+
+def blocks(table: h5py.Dataset, start: tuple[int, ...] = ()) -> Iterator[np.ndarray]:
+    """Its numbers in C order, about BLOCK_BYTES at a time, of whole chunks where it can be; texts as an array of bytes.
+
+    start: the place on the first axes. Raises ValueError: a text is longer than any."""
+    axis, shape = len(start), table.shape
+    if table.ndim == 0:
+        yield _bounded(table, np.asarray(table[()], table.dtype))
+    if table.ndim == 0 or not table.size:
+        return
+    row = math.prod(shape[axis + 1 :]) * table.dtype.itemsize
+    if row > BLOCK_BYTES and axis + 1 < table.ndim:
+        for place in range(shape[axis]):
+            yield from blocks(table, (*start, place))
+        return
+    chunk = table.chunks[axis] if table.chunks else 1
+    step = TEXT_ROWS if is_text(table) else max(1, BLOCK_BYTES // row // chunk) * chunk
+    for place in range(0, shape[axis], step):
+        yield _bounded(table, table[(*start, slice(place, place + step))])
+
+
+def _bounded(table: h5py.Dataset, block: np.ndarray) -> np.ndarray:
+    longest = max(map(len, block.flat), default=0) if is_text(table) else 0
+    if longest > LONGEST_TEXT_BYTES:
+        raise ValueError(f"it holds a text of {longest} bytes")
+    return block
 
 
 def digest(table: h5py.Dataset) -> str:
-    """SHA-256 of a table's type, shape and numbers, in hexadecimal digits."""
-    found = hashlib.sha256(f"{table.dtype.str} {shape_text(table.shape)}\n".encode())
-    if table.ndim == 0:
-        found.update(np.asarray(table[()], table.dtype).tobytes())
-        return found.hexdigest()
-    row = max(1, math.prod(table.shape[1:]) * table.dtype.itemsize)
-    chunk = table.chunks[0] if table.chunks else 1
-    step = max(1, BLOCK_BYTES // row // chunk) * chunk
-    for start in range(0, table.shape[0] if table.size else 0, step):
-        found.update(np.ascontiguousarray(table[start : start + step]).data)
+    """SHA-256 of a table's type, shape and numbers, in hexadecimal digits; of texts the bytes of each, with a zero byte behind it."""
+    found = hashlib.sha256(f"{_type(table)} {shape_text(table.shape)}\n".encode())
+    for block in blocks(table):
+        found.update(b"".join(one + b"\0" for one in block.flat) if is_text(table) else np.ascontiguousarray(block).data)
     return found.hexdigest()
 
 
@@ -129,12 +199,16 @@ def root_digest(file: h5py.File, found: dict[str, Any]) -> str:
     total = hashlib.sha256()
     for path, one in found.items():
         if isinstance(one, h5py.Dataset):
-            total.update(f"dataset {path} {one.dtype.str} {shape_text(one.shape)} {_ascii(one.attrs[DIGEST])}\n".encode())
+            total.update(f"dataset {path} {_type(one)} {shape_text(one.shape)} {_ascii(one.attrs[DIGEST])}\n".encode())
         else:
             total.update(f"group {path}\n".encode())
         for name in sorted(set(one.attrs) - {DIGEST, ROOT_DIGEST}):
             total.update(f"attribute {name} {value_text(file, one.attrs[name])}\n".encode())
     return total.hexdigest()
+
+
+def _type(table: h5py.Dataset) -> str:
+    return "text" if is_text(table) else table.dtype.str
 
 
 def shape_text(shape: tuple[int, ...]) -> str:
@@ -148,12 +222,14 @@ def value_text(file: h5py.File, value: Any) -> str:
         return json.dumps(value)
     if isinstance(value, h5py.Reference):
         return json.dumps(file[value].name)
+    if isinstance(value, h5py.Empty):
+        raise ValueError("an attribute of it is empty")
     array = np.asarray(value)
     if array.dtype.names:
         return "[" + ", ".join(value_text(file, item) for row in array.reshape(-1) for item in row) + "]"
     if array.dtype.kind == "O":
         return "[" + ", ".join(value_text(file, item) for item in array.reshape(-1)) + "]"
-    return f"{array.dtype.str} {'x'.join(map(str, array.shape)) or 'scalar'} {array.tobytes().hex()}"
+    return f"{array.dtype.str} {shape_text(array.shape)} {array.tobytes().hex()}"
 
 
 def _ascii(value: Any) -> str:

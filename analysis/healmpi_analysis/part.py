@@ -68,8 +68,8 @@ def _part(path: Path, file: h5py.File, files: int) -> Part:
     # Nodes are dealt evenly: another rank hosts one more at most.
     if total > min(ranks * (count + 1), contract.MOST_HOSTED * count * files):
         raise ValueError(f"it hosts {count} nodes of {total} on {ranks} ranks")
-    checks.whole(attrs, "hub_count", 0, total)
-    checks.whole(attrs, "view_size", 0)
+    for name in ("hub_count", "view_size"):
+        checks.whole(attrs, name, 0, max(total, contract.WIDEST_VIEW))
     held = _held(path, file)
     committed = dict(zip(contract.PART_COMMITTED, held.counts, strict=True))
     kinds, phases = _check_cycles(file, count, committed)

@@ -20,6 +20,7 @@ EXAMPLES = """examples:
   healmpi run experiment.toml --set faults.crash_fraction=0.2 -o out.h5
   healmpi run --dry-run                all fields with their meaning, as TOML
   healmpi info out.h5
+  healmpi verify out/*.h5              whether they are as they were written
 
 faults from the command line:
   --set faults.crash_hubs=all --set faults.crash_cycle=10 \\
@@ -72,6 +73,9 @@ def parser() -> argparse.ArgumentParser:
     _add_suite(commands)
     info = commands.add_parser("info", help="what a results file says")
     info.add_argument("file", type=path_of, metavar="OUT.h5")
+    text = "believe its numbers, which is faster for a large file: the digests are not looked at"
+    info.add_argument("--no-verify", action="store_false", dest="verify", help=text)
+    _add_verify(commands)
     _add_merge(commands)
     return made
 
@@ -106,9 +110,21 @@ def _add_suite(commands: argparse._SubParsersAction) -> None:
         "--only", nargs="+", action="extend", default=[], metavar="NAME", help="run these alone; * and ? stand for any letters"
     )
     _add_overrides(suite, "override one field in all experiments (repeatable)")
-    suite.add_argument("--force", action="store_true", help="replace files and checkpoints of another configuration")
+    suite.add_argument(
+        "--force", action="store_true", help="replace files and what is left of runs that are damaged or of another configuration"
+    )
     _add_world(suite)
     _add_limits(suite, "FOLDER/STOP")
+
+
+def _add_verify(commands: argparse._SubParsersAction) -> None:
+    verify = commands.add_parser(
+        "verify",
+        help="whether files are as they were written",
+        description="Says of each results file, part or folder OUT.h5.parts whether it is as it was written, or which table is the first "
+        "that is not. Exit code 0: all are good, 2: there is no such file, 3: one is damaged.",
+    )
+    verify.add_argument("files", type=path_of, nargs="+", metavar="FILE", help="OUT.h5, OUT.h5.parts, or a part")
 
 
 def _add_merge(commands: argparse._SubParsersAction) -> None:

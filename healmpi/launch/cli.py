@@ -1,4 +1,4 @@
-"""The command line: `healmpi run | suite | info | merge`.
+"""The command line: `healmpi run | suite | info | verify | merge`.
 
 Exit codes: 0 valid, 1 a fault of healmpi or of the machine, 2 usage, 3 the run ended and is not valid, 75 stopped before its
 end with its state saved (EX_TEMPFAIL: the same again later goes on). Under mpirun rank 0 alone speaks.
@@ -30,6 +30,7 @@ from healmpi.launch.launcher import (
     in_world,
     launched,
     launched_rank,
+    note,
     say,
 )
 from healmpi.launch.ranks import Refused
@@ -87,14 +88,13 @@ def _run(options: argparse.Namespace) -> int:
 
 def _left(out: Path | None) -> str:
     """What a run that ends at this moment leaves."""
-    from healmpi.hosting import checkpoint
     from healmpi.results.folder import PartsFolder
 
     if out is None or not PartsFolder(out).path.exists():
         return "nothing was written"
     left = f"what was flushed lies in {PartsFolder(out).path}: `healmpi merge {out}` makes a file of it"
-    again = "the same command with --resume goes on from the last checkpoint" if checkpoint.find(out) else "no checkpoint was saved"
-    return f"{left}; {again}"
+    saved = PartsFolder(out).index.exists()
+    return f"{left}; {'the same command with --resume goes on from the last checkpoint' if saved else 'no checkpoint was saved'}"
 
 
 def _run_on(mpi: Any, options: argparse.Namespace) -> int:
@@ -238,17 +238,33 @@ def _conclude_suite(outcomes: Sequence[Outcome], folder: Path) -> int:
     return FAULT if failed else INVALID if invalid else VALID
 
 
-# healmpi info, healmpi merge
+# healmpi info, healmpi verify, healmpi merge
 
 
 def _info(options: argparse.Namespace) -> int:
     from healmpi.results import info
 
-    return _read(lambda: print(info.describe(options.file)))
+    return _read(lambda: print(info.describe(options.file, verify=options.verify)))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from healmpi.results import verify
+
+    if launched_rank() != 0:
+        return VALID
+    code = VALID
+    for path in options.files:
+        try:
+            for found in verify.look(path):
+                print(found.line, flush=True)
+                code = code if found.good else INVALID
+        except OSError as error:
+            say(str(error))
+            code = code or USAGE
+    return code
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from healmpi.hosting import checkpoint
     from healmpi.launch.display import print_verdict
     from healmpi.results import merge
     from healmpi.results.folder import PartsFolder
@@ -256,8 +272,8 @@ def _merge(options: argparse.Namespace) -> int:
     def rescue() -> None:
         folder = PartsFolder(options.file)
         folder.refuse_running()
-        path = merge.merge(options.file, remove_parts=False, force=options.force)
-        use = "`healmpi run --resume` goes on from them" if checkpoint.find(path) else "no longer needed"
+        path = merge.merge(options.file, remove_parts=False, force=options.force, note=note)
+        use = "`healmpi run --resume` goes on from them" if folder.index.exists() else "no longer needed"
         print(f"wrote {path}; its parts are still in {folder.path}, {use}")
         print_verdict(path)
 
@@ -278,4 +294,4 @@ def _read(work: Callable[[], None]) -> int:
     return VALID
 
 
-COMMANDS = {"run": _run, "suite": _suite, "info": _info, "merge": _merge}
+COMMANDS = {"run": _run, "suite": _suite, "info": _info, "verify": _verify, "merge": _merge}

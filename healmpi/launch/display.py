@@ -83,12 +83,12 @@ def _sizes(config: Config) -> str:
 def conclude(done: Path) -> int:
     """Print what a finished file says, its verdict last; return the exit code."""
     print(info.describe(done, figures=False))
-    return print_verdict(done)
+    return print_verdict(done, verify=False)
 
 
-def print_verdict(path: Path) -> int:
-    """Print the verdict and the figures of merit as the last lines; return the exit code."""
-    reasons, figures = info.conclusion(path)
+def print_verdict(path: Path, verify: bool = True) -> int:
+    """Print the verdict and the figures of merit as the last lines; return the exit code. verify: the file is not known to be good yet."""
+    reasons, figures = info.conclusion(path, verify=verify)
     print("VALID" if not reasons else f"INVALID: {'; '.join(reasons)}")
     for figure in figures:
         print(f"FOM {figure.name} {figure.value:.6g} {figure.unit}")

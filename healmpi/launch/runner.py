@@ -96,7 +96,7 @@ def _states(suite: Suite, folder: Path, force: bool) -> list[str]:
     others = [result_path(one, folder).name for one, state in zip(suite.experiments, states, strict=True) if state == OTHER]
     if others and not force:
         more = f" and {len(others) - 3} more" if len(others) > 3 else ""
-        allowed = f"{', '.join(others[:3])}{more}: there already, with another configuration or not whole; --force replaces"
+        allowed = f"{', '.join(others[:3])}{more}: there already, with another configuration, not whole or damaged; --force replaces"
         raise UsageError("-o", str(folder), allowed)
     return states
 

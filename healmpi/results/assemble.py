@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 
-from healmpi.results import tables, verdict
+from healmpi.results import integrity, tables, verdict
 from healmpi.results.files import close_trimmed, open_file, open_part, reason_array, reserve
 from healmpi.results.parts import FINISHED, Part, Run
 from healmpi.results.schema import (
     CLASS_ACCURACY,
     CLASS_HITS,
     CYCLE_COLUMNS,
+    DIGEST_BYTES,
     FAULT_COLUMNS,
     GROUP_COLUMNS,
     GROUP_OUTCOMES,
@@ -29,10 +32,13 @@ from healmpi.results.schema import (
     fixed,
 )
 
+LIBVER = ("v110", "v110")
+"""Since HDF5 1.10 all structures of a file can have checksums. Parts are in the older format, which is readable after a kill."""
+
 
 def write(path: Path, run: Run) -> None:
     """Write the file and judge it. Raises OSError; what is there then is of no use."""
-    file = open_file(path, "w")
+    file = open_file(path, "w", libver=LIBVER)
     try:
         reserve(file, 0)
         _write_root(file, run)
@@ -45,6 +51,8 @@ def write(path: Path, run: Run) -> None:
         _write_models(tables.Group(file, "models"), run)
         reserve(file, 0)
         verdict.conclude(file)
+        reserve(file, 0)
+        integrity.seal(file)
     finally:
         close_trimmed(file, path)
 
@@ -80,15 +88,19 @@ def _write_ranks(group: tables.Group, run: Run) -> None:
     group.attrs["states"] = list(RANK_STATES)
     group.count("rank", len(run.states))
     group.put("state", run.states)
-    facts = [{} if part is None else part.facts | _own_facts(part) for part in run.by_rank]
+    facts = {part.rank: part.facts | _own_facts(part) for part in run.parts}
+    for rank, (_, what) in run.damage.items():
+        facts.setdefault(rank, {})["damage"] = what
     known = list(_own_facts(run.first))
-    for name in [*known, *sorted({name for one in facts for name in one} - {*known, "rank", "state"})]:
-        values = [one.get(name) for one in facts]
-        column = fact_column(name, values)
-        group.put(column, np.array([_fact(value, column) for value in values], column.dtype))
+    for name in [*known, *sorted({name for one in facts.values() for name in one} - {*known, "rank", "state"})]:
+        column = fact_column(name, [one.get(name) for one in facts.values()])
+        values = np.full(len(run.states), column.missing, column.dtype)
+        for rank, one in facts.items():
+            values[rank] = _fact(one.get(name), column)
+        group.put(column, values)
 
 
-def _own_facts(part: Part) -> dict[str, str | int | float]:
+def _own_facts(part: Part) -> dict[str, Any]:
     """What the part itself tells of its rank."""
     survivors = int(part.attrs.get("survivors_finished", 0))
     return {
@@ -254,17 +266,29 @@ def _write_partition(group: tables.Group, run: Run) -> None:
             reserve(group.file, 2 * found.nbytes + 8 * part.count * classes)
             indices[offsets[part.first] : offsets[part.first + part.count]] = found
             counts[part.nodes] = source["partition/label_counts"][:]
+    _fill_lost(counts, run, 0)
+
+
+def _fill_lost(table: h5py.Dataset, run: Run, value: float) -> None:
+    """Rows of nodes that no part has. They are written, so that no table claims to be much longer than what is there."""
+    ends = [(0, 0), *((part.first, part.first + part.count) for part in run.parts), (run.nodes, run.nodes)]
+    for (_, start), (stop, _) in itertools.pairwise(ends):
+        if stop > start and table.size:
+            reserve(table.file, int((stop - start) * np.prod(table.shape[1:])) * table.dtype.itemsize // 64)
+            table[start:stop] = value
 
 
 def _write_models(group: tables.Group, run: Run) -> None:
     group.count("node", run.nodes)
-    reserve(group.file, 64 * run.nodes)
-    digests, size = group.create("sha256"), 0
+    digests, size = np.zeros(run.nodes, f"S{DIGEST_BYTES}"), 0
     for part in run.parts:
+        if part.state != FINISHED:
+            continue
         with open_part(part.path) as source:
             if "models/sha256" in source:
                 digests[part.nodes] = source["models/sha256"][:]
             size = max(size, source["models/parameters"].shape[1] if "models/parameters" in source else 0)
+    group.put("sha256", digests)
     if size:
         group.count("parameter", size)
         # A chunk for each model: the parts end anywhere.
@@ -275,9 +299,11 @@ def _fill_models(table: h5py.Dataset, run: Run) -> None:
     step = max(1, tables.BLOCK_BYTES // (4 * table.shape[1]))
     for part in run.parts:
         with open_part(part.path) as source:
-            if "models/parameters" not in source:
+            if part.state != FINISHED or "models/parameters" not in source:
+                table[part.nodes] = np.nan
                 continue
             for start in range(0, part.count, step):
                 block = source["models/parameters"][start : start + step]
                 reserve(table.file, block.nbytes)
                 table[part.first + start : part.first + start + len(block)] = block
+    _fill_lost(table, run, np.nan)

@@ -14,7 +14,9 @@ from typing import Any
 import h5py
 import numpy as np
 
+from healmpi.results import integrity, structure
 from healmpi.results.folder import PartsFolder
+from healmpi.results.heaps import check_heaps
 from healmpi.results.schema import PART_SCHEMA, SCHEMA, SCHEMA_VERSION, ResultsError, bounded
 
 METADATA_BYTES = 512 * 1024
@@ -23,23 +25,30 @@ METADATA_BYTES = 512 * 1024
 _SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
-def open_file(path: Path, mode: str) -> h5py.File:
-    """An HDF5 file without locks, where this HDF5 lets one choose. Raises OSError."""
+def open_file(path: Path, mode: str, **options: Any) -> h5py.File:
+    """An HDF5 file without locks, where this HDF5 lets one choose. options: of h5py.File. Raises OSError."""
     try:
-        return h5py.File(path, mode, locking=False)
+        return h5py.File(path, mode, locking=False, **options)
     except (TypeError, ValueError):
-        return h5py.File(path, mode)
+        return h5py.File(path, mode, **options)
     except OSError as error:
         # This process has the file open already, with locks: HDF5 wants the same choice again.
         if "locking flag" not in str(error):
             raise
-        return h5py.File(path, mode)
+        return h5py.File(path, mode, **options)
 
 
-def open_results(path: Path) -> h5py.File:
-    """A merged results file, for reading. Raises ResultsError."""
+def open_results(path: Path, verify: bool = True) -> h5py.File:
+    """A merged results file, for reading, that is as it was written. verify: False believes its numbers. Raises ResultsError."""
     _refuse_absent(path)
-    return _opened(path, SCHEMA)
+    file = _opened(path, SCHEMA)
+    try:
+        integrity.check(file, path, verify)
+        structure.check(file, path, verify)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def open_part(path: Path) -> h5py.File:
@@ -63,11 +72,18 @@ def _refuse_absent(path: Path) -> None:
 def _opened(path: Path, schema: str) -> h5py.File:
     _refuse_foreign_bytes(path)
     try:
+        if schema == SCHEMA:  # a part is opened again and again
+            check_heaps(path)
         file = open_file(path, "r")
-    except OSError as error:
-        raise ResultsError(f"{path} is truncated or damaged: HDF5 cannot open it ({error})") from None
+    except ValueError as error:
+        raise ResultsError(f"{path} is truncated or damaged: {error}") from None
+    except integrity.FAULTS as error:
+        raise ResultsError(f"{path} is truncated or damaged: HDF5 cannot open it ({integrity.first_line(error)})") from None
     try:
         _check_schema(path, file, schema)
+    except integrity.FAULTS as error:
+        file.close()
+        raise integrity.Damage(path, "/", f"cannot be read ({integrity.first_line(error)})") from None
     except BaseException:
         file.close()
         raise
@@ -93,8 +109,9 @@ def _check_schema(path: Path, file: h5py.File, schema: str) -> None:
     if found != schema or not isinstance(version, str):
         raise ResultsError(f"{path} is an HDF5 file, but not one of healmpi's (its attribute schema is not {schema!r})")
     known = SCHEMA_VERSION.partition(".")[0]
-    if version.partition(".")[0] != known:
-        raise ResultsError(f"{path} has schema version {version}, and this healmpi reads version {known}.x only")
+    major, _, minor = version.partition(".")
+    if major != known or not minor.isdecimal():
+        raise ResultsError(f"{path} has schema version {integrity.printable(version)}, and this healmpi reads version {known}.x only")
 
 
 def reserve(file: h5py.File, growth_bytes: int) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from healmpi.config import Config
 from healmpi.results.files import open_results
+from healmpi.results.integrity import FAULTS, first_line
 from healmpi.results.schema import FIGURES, GROUP_OUTCOMES, FigureOfMerit, ResultsError
 from healmpi.settings import UsageError, wrapped
 
@@ -27,17 +28,17 @@ SHOWN_REASONS = 10
 Value = TypeVar("Value")
 
 
-def describe(path: Path, *, figures: bool = True) -> str:
-    """A summary in some forty lines of text. figures: with the verdict and the figures of merit.
+def describe(path: Path, *, figures: bool = True, verify: bool = True) -> str:
+    """A summary in some forty lines of text. figures: with the verdict and the figures of merit. verify: as `open_results` has it.
 
     Raises ResultsError: no such file, or not one that can be read.
     """
-    return _read(path, lambda file: _describe(file, figures))
+    return _read(path, lambda file: _describe(file, figures), verify)
 
 
-def conclusion(path: Path) -> tuple[list[str], list[FigureOfMerit]]:
-    """The stored reasons for INVALID (none: VALID) and figures of merit. Raises ResultsError."""
-    return _read(path, lambda file: (_stored_reasons(file), _stored_figures(file)))
+def conclusion(path: Path, *, verify: bool = True) -> tuple[list[str], list[FigureOfMerit]]:
+    """The stored reasons for INVALID (none: VALID) and figures of merit. verify: as `open_results` has it. Raises ResultsError."""
+    return _read(path, lambda file: (_stored_reasons(file), _stored_figures(file)), verify)
 
 
 def identity(path: Path) -> tuple[bool, tuple[str, dict[str, str]]]:
@@ -58,13 +59,13 @@ def is_rest_of(path: Path, config_hash: str) -> bool:
         return False
 
 
-def _read(path: Path, work: Callable[[h5py.File], Value]) -> Value:
+def _read(path: Path, work: Callable[[h5py.File], Value], verify: bool = True) -> Value:
     path = Path(path)
-    with open_results(path) as file:
+    with open_results(path, verify) as file:
         try:
             return work(file)
-        except (KeyError, OSError, RuntimeError, AttributeError, TypeError, ValueError) as error:
-            raise ResultsError(f"{path} is damaged, or not a whole results file ({error})") from None
+        except FAULTS as error:
+            raise ResultsError(f"{path} is damaged, or not a whole results file ({first_line(error)})") from None
 
 
 def _describe(file: h5py.File, figures: bool) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,26 @@ DIGEST, ROOT_DIGEST = "sha256", "root_sha256"
 BLOCK_BYTES = 16 * 1024 * 1024
 """How much of a dataset is in memory at a time."""
 
-MOST_OBJECTS, MOST_ATTRIBUTES, LONGEST_ATTRIBUTE_BYTES = 10_000, 1_000, 64 * 1024 * 1024
+MOST_OBJECTS, DEEPEST, MOST_ATTRIBUTES, MOST_TEXTS = 10_000, 8, 1_000, 1_000
+"""In a file; groups in groups; of an object; in an attribute that is a list."""
+
+LONGEST_ATTRIBUTE_BYTES = 64 * 1024 * 1024
+
+LONGEST_TEXT_BYTES, TEXT_ROWS = 1024, 64
+"""Of a text in a dataset; how many are read at a time, as each of them may be as long as a heap's longest."""
+
+LARGEST_CHUNK_BYTES = 16 * 1024 * 1024
+"""HDF5 holds a chunk in memory as a whole."""
 
 COMPRESSION_LIMIT = 1100
 """Of deflate, 1032: a dataset that claims to hold more than so many times its bytes on disk holds nothing."""
 
 KNOWN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 
-FAULTS = (KeyError, OSError, RuntimeError, AttributeError, TypeError, ValueError, MemoryError, OverflowError)
+DIMENSIONS = {"DIMENSION_LIST", "REFERENCE_LIST"}
+"""The attributes in which HDF5 notes which dimensions a table has: the only ones that refer to other objects."""
+
+FAULTS = (LookupError, OSError, RuntimeError, AttributeError, TypeError, ValueError, MemoryError, ArithmeticError)
 """What h5py raises where bytes are not what HDF5 wrote."""
 
 
@@ -39,7 +52,7 @@ class Damage(ResultsError):
     """A file that is not what was written. table: the first object that is wrong."""
 
     def __init__(self, path: Path, table: str, why: str):
-        super().__init__(f"{path} is damaged: {table} {why}")
+        super().__init__(f"{path} is damaged: {printable(table)} {printable(why)}")
         self.table = table
 
 
@@ -56,20 +69,21 @@ def is_sealed(file: h5py.File) -> bool:
     return ROOT_DIGEST in file.attrs
 
 
-def check(file: h5py.File, path: Path) -> None:
-    """Raises Damage: an object is no plain one, or a digest does not hold. Of a file that is not sealed the objects alone are looked at."""
+def check(file: h5py.File, path: Path, digests: bool = True) -> None:
+    """Raises Damage: an object is no plain one, or a digest does not hold.
+
+    digests: False looks at the objects alone, and reads no numbers; so it is for a file that is not sealed.
+    """
     table = "/"
     try:
-        sealed = is_sealed(file)
+        digests = digests and is_sealed(file)
         for table, one in objects(file):
             check_plain(table, one)
-            if sealed and isinstance(one, h5py.Dataset) and _text(one.attrs[DIGEST]) != digest(one):
+            if digests and isinstance(one, h5py.Dataset) and _text(one.attrs[DIGEST]) != digest(one):
                 raise Damage(path, table, "does not have the SHA-256 that was written with it")
         table = "/"
-        if sealed and _text(file.attrs[ROOT_DIGEST]) != root_digest(file):
+        if digests and _text(file.attrs[ROOT_DIGEST]) != root_digest(file):
             raise Damage(path, table, "and what names and describes its tables do not have the SHA-256 that was written with them")
-    except Damage:
-        raise
     except FAULTS as error:
         raise Damage(path, table, f"cannot be read ({first_line(error)})") from None
 
@@ -77,22 +91,23 @@ def check(file: h5py.File, path: Path) -> None:
 def objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
     """The root and all below, by path: parents first. Raises ValueError: a link that leads elsewhere, or too much."""
     waiting: list[tuple[str, Any]] = [("/", file)]
-    seen, count = set(), 0
+    seen = set()
     while waiting:
         path, one = waiting.pop()
         yield path, one
-        count += 1
-        if count > MOST_OBJECTS:
+        place = h5py.h5o.get_info(one.id).addr
+        if place in seen:
+            raise ValueError("it has two names, or holds itself")
+        seen.add(place)
+        if len(seen) > MOST_OBJECTS:
             raise ValueError(f"there are more than {MOST_OBJECTS} objects")
         if not isinstance(one, h5py.Group):
             continue
-        place = h5py.h5o.get_info(one.id).addr
-        if place in seen:
-            raise ValueError(f"group {path} holds itself")
-        seen.add(place)
+        if path.count("/") > DEEPEST or len(one) > MOST_OBJECTS:
+            raise ValueError("it holds too many groups or tables")
         for name in sorted(one, reverse=True):
             if one.get(name, getclass=True, getlink=True) is not h5py.HardLink:
-                raise ValueError(f"{name} in {path} is a link to elsewhere")
+                raise ValueError(f"{name} in it is a link to elsewhere")
             waiting.append((f"{path.rstrip('/')}/{name}", one[name]))
 
 
@@ -101,38 +116,99 @@ def check_plain(path: str, one: h5py.Group | h5py.Dataset) -> None:
     if len(one.attrs) > MOST_ATTRIBUTES:
         raise ValueError(f"it has {len(one.attrs)} attributes")
     for name in one.attrs:
-        size = one.attrs.get_id(name).get_storage_size()
-        if size > LONGEST_ATTRIBUTE_BYTES:
-            raise ValueError(f"its attribute {name} has {size} bytes")
+        _check_attribute(name, one.attrs.get_id(name))
     if isinstance(one, h5py.Group):
         return
-    if not isinstance(one, h5py.Dataset):
+    if not isinstance(one, h5py.Dataset) or one.shape is None:
         raise ValueError("it is neither a group nor a table")
-    if one.dtype.kind not in "biufS" or one.dtype.hasobject:
+    if not is_text(one) and (one.dtype.kind not in "biufS" or one.dtype.hasobject):
         raise ValueError(f"it holds {one.dtype}, which healmpi does not write")
     creation = one.id.get_create_plist()
     if one.is_virtual or creation.get_external_count():
         raise ValueError("its numbers lie in another file")
-    filters = {creation.get_filter(number)[0] for number in range(creation.get_nfilters())}
-    if not filters <= KNOWN_FILTERS:
-        raise ValueError(f"it has a filter that is not known here (number {min(filters - KNOWN_FILTERS)})")
+    filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
+    if not KNOWN_FILTERS.issuperset(filters) or len(set(filters)) < len(filters):
+        raise ValueError(f"its filters (numbers {filters}) are not those that healmpi uses")
     claimed, stored = one.nbytes, one.id.get_storage_size()
-    if claimed > 1024 * 1024 and claimed > COMPRESSION_LIMIT * stored:
+    if (claimed > 1024 * 1024 and claimed > COMPRESSION_LIMIT * stored) or stored > one.file.id.get_filesize():
         raise ValueError(f"it claims {claimed} bytes and has {stored}")
+    _check_chunks(one)
+
+
+def _check_attribute(name: str, attribute: h5py.h5a.AttrID) -> None:
+    count = math.prod(attribute.shape)
+    # Of one without elements HDF5 does not say the size.
+    size = attribute.get_storage_size() if count else 0
+    if size > LONGEST_ATTRIBUTE_BYTES:
+        raise ValueError(f"its attribute {name} has {size} bytes")
+    # Elements of any length can all lead to the same long text.
+    if attribute.dtype.hasobject and count > MOST_TEXTS:
+        raise ValueError(f"its attribute {name} is a list of {count}")
+    if attribute.dtype.kind not in "biufS" and h5py.check_string_dtype(attribute.dtype) is None and name not in DIMENSIONS:
+        raise ValueError(f"its attribute {name} holds {attribute.dtype}, which healmpi does not write")
+
+
+def _check_chunks(table: h5py.Dataset) -> None:
+    if table.chunks is None:
+        return
+    size = math.prod(table.chunks) * table.id.get_type().get_size()
+    if size > LARGEST_CHUNK_BYTES:
+        raise ValueError(f"its chunks have {size} bytes each")
+    # What is compressed is never much longer than it was, and what is longer could become anything.
+    most = size + size // 64 + 1024
+    longest = 0
+
+    def measure(chunk: Any) -> None:
+        nonlocal longest
+        longest = max(longest, chunk.size)
+
+    if hasattr(table.id, "chunk_iter"):  # of HDF5 1.12.3 and later
+        table.id.chunk_iter(measure)
+    if longest > most:
+        raise ValueError(f"a chunk of {size} bytes has {longest} on disk")
 
 
 def digest(dataset: h5py.Dataset) -> str:
     """SHA-256 of a dataset's type, shape and numbers, in hexadecimal digits."""
-    found = hashlib.sha256(f"{dataset.dtype.str} {_shape(dataset)}\n".encode())
-    if dataset.ndim == 0:
-        found.update(np.asarray(dataset[()], dataset.dtype).tobytes())
-        return found.hexdigest()
-    row = max(1, int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize)
-    chunk = dataset.chunks[0] if dataset.chunks else 1
-    step = max(1, BLOCK_BYTES // row // chunk) * chunk
-    for start in range(0, dataset.shape[0], step):
-        found.update(np.ascontiguousarray(dataset[start : start + step]).data if dataset.size else b"")
+    found = hashlib.sha256(f"{_type(dataset)} {_shape(dataset)}\n".encode())
+    for block in blocks(dataset):
+        found.update(b"".join(_ended(text) for text in block.flat) if is_text(dataset) else np.ascontiguousarray(block).data)
     return found.hexdigest()
+
+
+def is_text(dataset: h5py.Dataset) -> bool:
+    """Whether it holds texts of any length."""
+    held = h5py.check_string_dtype(dataset.dtype)
+    return held is not None and held.length is None
+
+
+def _type(dataset: h5py.Dataset) -> str:
+    return "text" if is_text(dataset) else dataset.dtype.str
+
+
+def _ended(text: bytes) -> bytes:
+    """A text, which has no zero byte in it, and a zero byte."""
+    if len(text) > LONGEST_TEXT_BYTES:
+        raise ValueError(f"it holds a text of {len(text)} bytes")
+    return text + b"\0"
+
+
+def blocks(dataset: h5py.Dataset, start: tuple[int, ...] = ()) -> Iterator[np.ndarray]:
+    """Its numbers in C order, about BLOCK_BYTES at a time, of whole chunks where it can be. start: the place on the first axes."""
+    axis, shape = len(start), dataset.shape
+    if dataset.ndim == 0:
+        yield np.asarray(dataset[()], dataset.dtype)
+    if dataset.ndim == 0 or not dataset.size:
+        return
+    row = math.prod(shape[axis + 1 :]) * dataset.dtype.itemsize
+    if row > BLOCK_BYTES and axis + 1 < dataset.ndim:
+        for place in range(shape[axis]):
+            yield from blocks(dataset, (*start, place))
+        return
+    chunk = dataset.chunks[axis] if dataset.chunks else 1
+    step = TEXT_ROWS if is_text(dataset) else max(1, BLOCK_BYTES // row // chunk) * chunk
+    for place in range(0, shape[axis], step):
+        yield dataset[(*start, slice(place, place + step))]
 
 
 def root_digest(file: h5py.File) -> str:
@@ -140,7 +216,7 @@ def root_digest(file: h5py.File) -> str:
     found = hashlib.sha256()
     for path, one in objects(file):
         if isinstance(one, h5py.Dataset):
-            found.update(f"dataset {path} {one.dtype.str} {_shape(one)} {_text(one.attrs[DIGEST])}\n".encode())
+            found.update(f"dataset {path} {_type(one)} {_shape(one)} {_text(one.attrs[DIGEST])}\n".encode())
         else:
             found.update(f"group {path}\n".encode())
         for name in sorted(set(one.attrs) - {DIGEST, ROOT_DIGEST}):
@@ -159,6 +235,8 @@ def _value(file: h5py.File, value: Any) -> str:
     if isinstance(value, h5py.Reference):
         return json.dumps(file[value].name)
     array = np.asarray(value)
+    if isinstance(value, h5py.Empty):
+        raise ValueError("an attribute of it is empty")
     if array.dtype.names:
         return "[" + ", ".join(_value(file, item) for row in array.reshape(-1) for item in row) + "]"
     if array.dtype.kind == "O":
@@ -168,6 +246,11 @@ def _value(file: h5py.File, value: Any) -> str:
 
 def _text(value: Any) -> str:
     return value.decode("ascii") if isinstance(value, bytes) else str(value)
+
+
+def printable(text: str) -> str:
+    """The text with nothing in it that would move a cursor, and bounded: names in a file can be anything."""
+    return "".join(one if one.isprintable() else "?" for one in text[:300])
 
 
 def first_line(error: BaseException) -> str:

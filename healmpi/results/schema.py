@@ -16,7 +16,7 @@ from healmpi.messages import LONGEST_NAME
 
 SCHEMA = "healmpi-results"
 PART_SCHEMA = "healmpi-results-part"
-SCHEMA_VERSION = "1.3"
+SCHEMA_VERSION = "1.4"
 """Major: readers of an older one must refuse. Minor: something was added, older readers go on."""
 
 PHASES = ("train", "messaging", "wait", "group", "harness", "evaluation")
@@ -248,6 +248,7 @@ _RANKS = (
     Column("startup_s", "f8", _RANK, "s", np.nan, "wall time of what came before the run"),
     Column("checkpoint_s", "f8", _RANK, "s", np.nan, "wall time of saving checkpoints"),
     Column("tail_s", "f8", _RANK, "s", np.nan, "harness time after the last cycle's rows were made"),
+    Column("damage", _TEXT, _RANK, "text", b"", "what is wrong with the part that the rank left; empty: nothing"),
 )
 
 

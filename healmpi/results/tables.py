@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import h5py
 import numpy as np
@@ -15,7 +16,7 @@ BLOCK_BYTES = 64 * 1024 * 1024
 
 CHUNK_BYTES = 512 * 1024
 LARGE_BYTES = 64 * 1024
-"""Datasets from this size on are chunked and compressed."""
+"""Datasets from this size on are compressed; smaller ones are one chunk."""
 
 _ANY = 2**31
 
@@ -37,8 +38,8 @@ class Group:
         fits = values.dtype.kind != "i" or not values.size or values[-1] <= np.iinfo(column.dtype).max
         values = values.astype(column.dtype if fits else np.int64)
         reserve(self.file, values.nbytes)
-        large = values.nbytes >= LARGE_BYTES
-        scale = self._h5.create_dataset(name, data=values, **({"compression": 1, "shuffle": True} if large else {}))
+        stored = _stored(values.dtype)
+        scale = self._h5.create_dataset(name, data=values, dtype=stored, **_layout(values.shape, stored))
         scale.make_scale(name)
         scale.attrs.update({"unit": column.unit, "long_name": column.doc})
 
@@ -50,12 +51,11 @@ class Group:
         """An empty table, to be filled. column: its name, or the declaration of a fact. most_rows: of a chunk."""
         column = self._declared[column] if isinstance(column, str) else column
         shape = tuple(len(self._h5[dim]) for dim in column.dims)
-        item = np.dtype(column.dtype).itemsize
-        large = int(np.prod(shape)) * item >= LARGE_BYTES
-        layout = {"chunks": chunk_shape(shape, item, most_rows), "compression": 1, "shuffle": True} if large else {}
+        stored = _stored(np.dtype(column.dtype))
+        layout = _layout(shape, stored, most_rows)
         # Of texts HDF5's own filling is an empty one.
         fill = None if isinstance(column.missing, bytes) else column.missing
-        table = self._h5.create_dataset(column.name, shape, column.dtype, fillvalue=fill, **layout)
+        table = self._h5.create_dataset(column.name, shape, stored, fillvalue=fill, **layout)
         for index, dim in enumerate(column.dims):
             table.dims[index].attach_scale(self._h5[dim])
         table.attrs.update({"unit": column.unit, "long_name": column.doc} | ({"dtype": "bool"} if column.unit == "bool" else {}))
@@ -67,6 +67,22 @@ class Group:
         self.create(column)[...] = values
 
 
+def _stored(dtype: np.dtype) -> np.dtype:
+    """Texts of a fixed length are none to netCDF, and its tools crash on them: merged files have texts of any length."""
+    return h5py.string_dtype() if dtype.kind == "S" else dtype
+
+
+def _layout(shape: tuple[int, ...], dtype: np.dtype, most_rows: int = _ANY) -> dict[str, Any]:
+    """How HDF5 stores it: each chunk with a checksum of its bytes on disk (fletcher32). Scalars have no chunks, nor have texts, which
+    lie elsewhere in the file."""
+    if not shape or dtype.hasobject:
+        return {}
+    size, item = int(np.prod(shape)) * dtype.itemsize, dtype.itemsize
+    if size < LARGE_BYTES:
+        return {"fletcher32": True, "chunks": shape if size else True}
+    return {"fletcher32": True, "chunks": chunk_shape(shape, item, most_rows), "compression": 1, "shuffle": True}
+
+
 def _texts(values: Sequence[str], column: Column) -> np.ndarray:
     return np.array([fixed(value, int(column.dtype[1:])) for value in values], column.dtype)
 
@@ -74,7 +90,8 @@ def _texts(values: Sequence[str], column: Column) -> np.ndarray:
 def blocks(tables: Sequence[h5py.Dataset]) -> Iterator[tuple[int, int]]:
     """Ranges of rows of tables of one length: of about BLOCK_BYTES for all of them, and of whole chunks: a chunk is compressed once."""
     row_bytes = sum(int(np.prod(table.shape[1:])) * table.dtype.itemsize for table in tables)
-    longest = max(table.chunks[0] if table.chunks else 1 for table in tables)
+    # A small table is one chunk, which stays in memory.
+    longest = max(table.chunks[0] if table.compression else 1 for table in tables)
     step = max(1, BLOCK_BYTES // max(1, row_bytes) // longest) * longest
     rows = tables[0].shape[0]
     for start in range(0, rows, step):

@@ -83,7 +83,7 @@ def _blocks(group: h5py.Group) -> Iterator[slice]:
     """Ranges of cycles of about BLOCK_BYTES, of whole chunks."""
     tables = [table for table in group.values() if table.ndim > 1]
     row_bytes = sum(int(np.prod(table.shape[1:])) * table.dtype.itemsize for table in tables)
-    longest = max(table.chunks[0] if table.chunks else 1 for table in tables)
+    longest = max(table.chunks[0] if table.compression else 1 for table in tables)
     step = max(1, BLOCK_BYTES // max(1, row_bytes) // longest) * longest
     for start in range(0, tables[0].shape[0], step):
         yield slice(start, start + step)
@@ -122,6 +122,9 @@ def _incomplete(file: h5py.File) -> list[str]:
     for state, text in (("missing", "left no part file"), ("unreadable", "left a part file that cannot be read")):
         if (ranks := np.flatnonzero(states == RANK_STATES.index(state))).size:
             found.append(f"{_named('rank', ranks)} {text}")
+    # Files of before version 1.4 have no such table; nor has one of whose parts none is damaged.
+    known = file["ranks/damage"][:].tolist() if "damage" in file["ranks"] else []
+    found += [f"the part of rank {rank} {what.decode(errors='replace')}" for rank, what in enumerate(known) if what]
     if (lost := file.attrs["nodes"] - int(counts.sum())) > 0:
         found.append(f"{lost} of {file.attrs['nodes']} nodes are in no part")
     if not file.attrs["complete"]:
