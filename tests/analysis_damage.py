@@ -8,6 +8,7 @@ The process has little memory, so that a size that a damaged file asks for canno
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import resource
@@ -19,14 +20,14 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-
 from analysis_sample import tables, write, write_parts
-from healmpi.results.integrity import seal
 from healmpi_analysis.consensus import final_distance
 from healmpi_analysis.errors import AnalysisError
 from healmpi_analysis.loading import load
 from healmpi_analysis.records import read_record, reduce_source
 from healmpi_analysis.sources import open_source
+
+from healmpi.results.integrity import seal
 
 MEMORY_BYTES = 3 * 2**30
 """Of addresses, libraries included: without a file the process takes half of it."""
@@ -103,10 +104,7 @@ def fingerprint(path: Path) -> str:
     found = hashlib.sha256()
     with open_source(path) as source:
         record = reduce_source(source)
-        facts = record.facts
-        for one in (facts.nodes, facts.ranks, facts.view_size, facts.hub_count, facts.complete, facts.config, facts.provenance, facts.verdict,
-                    facts.reasons, facts.kinds, facts.model_kinds, facts.phases, facts.title, facts.scenario, facts.run_id):  # fmt: skip
-            found.update(repr(one).encode())
+        found.update(repr(dataclasses.asdict(record.facts)).encode())
         arrays = [record.series, record.kind_messages, record.kind_bytes, record.phase_seconds, record.rank_seconds, record.class_accuracy]
         arrays += [source.read(name, 0, len(source.cycles)) for name in ("loss", "train_loss", "trained") if source.has(name)]
         arrays += [source.views(place) for place in range(len(source.view_cycles()))]

@@ -96,8 +96,10 @@ GROWING = {
 }
 """The growing tables of a part in the order of their digests, and what of `committed` counts their rows."""
 
-PART_ONCE = ("partition/node_offsets", "partition/sample_indices", "partition/label_counts", "partition/test_counts")
-PART_ONCE += ("models/sha256", "models/parameters")
+PART_ONCE = (
+    *("partition/node_offsets", "partition/sample_indices", "partition/label_counts", "partition/test_counts"),
+    *("models/sha256", "models/parameters"),
+)
 """The tables of a part that are written in one piece, in the order of their digests."""
 
 NOT_THE_ALGORITHM = ("harness", "evaluation")
