@@ -145,7 +145,7 @@ def _schema_of(path: Path) -> str:
             if "schema" not in file.attrs:
                 return ""
             check_heaps(path)
-            return text(file.attrs["schema"])
+            return integrity.root_text(file, "schema")
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE):
             raise unreachable(path, error) from None
@@ -171,7 +171,7 @@ def allow_open_files(count: int) -> None:
 
 
 def _check_schema(path: Path, file: h5py.File, schema: str) -> None:
-    found, version = text(file.attrs.get("schema", "")), text(file.attrs.get("schema_version", ""))
+    found, version = (integrity.root_text(file, name) for name in ("schema", "schema_version"))
     if schema == contract.SCHEMA and found == contract.PART_SCHEMA:
         raise AnalysisError(f"{path} is the part of one rank; name its folder, {path.parent}, to read the parts of all ranks")
     if found != schema or not version:

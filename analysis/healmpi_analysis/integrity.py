@@ -42,9 +42,6 @@ COMPRESSION_LIMIT, SMALL_BYTES = 1100, 1024 * 1024
 
 KNOWN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
 
-DIMENSIONS = {"DIMENSION_LIST", "REFERENCE_LIST"}
-"""The attributes in which HDF5 notes which dimensions a table has: the only ones that refer to other objects."""
-
 FAULTS = (LookupError, OSError, RuntimeError, AttributeError, TypeError, ValueError, MemoryError, ArithmeticError)
 """What h5py and numpy raise where bytes are not what HDF5 wrote."""
 
@@ -123,6 +120,7 @@ def check_plain(one: h5py.Group | h5py.Dataset) -> None:
 
 
 def _check_attribute(attribute: h5py.h5a.AttrID) -> None:
+    """Numbers, texts, and what HDF5 notes of dimensions: that alone refers to other objects."""
     count = math.prod(attribute.shape or ())
     if count * attribute.get_type().get_size() > LONGEST_ATTRIBUTE_BYTES:
         raise ValueError(f"its attribute {text(attribute.name)} has {count} elements")
@@ -130,8 +128,24 @@ def _check_attribute(attribute: h5py.h5a.AttrID) -> None:
     # Elements of any length can all lead to the same long text.
     if kind.hasobject and count > MOST_TEXTS:
         raise ValueError(f"its attribute {text(attribute.name)} is a list of {count}")
-    if kind.kind not in "biufS" and h5py.check_string_dtype(kind) is None and text(attribute.name) not in DIMENSIONS:
+    if kind.kind not in "biufS" and h5py.check_string_dtype(kind) is None and not _is_of_dimensions(attribute):
         raise ValueError(f"its attribute {text(attribute.name)} holds {kind}, which healmpi does not write")
+
+
+def _is_of_dimensions(attribute: h5py.h5a.AttrID) -> bool:
+    """HDF5 crashes over lists of another type than it takes them for."""
+    kind = attribute.dtype
+    if kind.names:
+        return text(attribute.name) == "REFERENCE_LIST" and h5py.check_ref_dtype(kind[0]) is h5py.Reference and kind[1].kind in "iu"
+    listed = h5py.check_vlen_dtype(kind)
+    return text(attribute.name) == "DIMENSION_LIST" and listed is not None and h5py.check_ref_dtype(np.dtype(listed)) is h5py.Reference
+
+
+def root_text(file: h5py.File, name: str) -> str:
+    """A text attribute of the root of a file that was not looked at yet; empty: there is none."""
+    if name not in file.attrs or h5py.check_string_dtype(file.attrs.get_id(name).dtype) is None:
+        return ""
+    return text(file.attrs[name])
 
 
 def _check_chunks(table: h5py.Dataset) -> None:
