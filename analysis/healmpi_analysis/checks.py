@@ -127,15 +127,16 @@ def cycles(group: h5py.Group, length: int | None = None) -> np.ndarray:
 
 def in_range(name: str, block: np.ndarray) -> np.ndarray:
     """The block itself; name: of its table in /cycles."""
-    if name in contract.RANGES and block.size:
-        low, high = contract.RANGES[name]
-        with np.errstate(invalid="ignore"):
-            # Of numbers that may be nan those count that are none; all nan is all right, too.
-            known = np.isnan(contract.MISSING.get(name, 0))
-            least, most = (np.fmin, np.fmax) if known else (np.minimum, np.maximum)
-            ends = least.reduce(block, axis=None), most.reduce(block, axis=None)
-        if not (low <= ends[0] and ends[1] <= high) and not (known and np.isnan(ends[0])):
-            raise ValueError(f"cycles/{name} has numbers from {ends[0]} to {ends[1]}")
+    if name not in contract.RANGES or not block.size:
+        return block
+    low, high = contract.RANGES[name]
+    # Of numbers that may be nan those count that are none; all nan is all right, too.
+    known = np.isnan(contract.MISSING.get(name, 0))
+    with np.errstate(invalid="ignore"):
+        least = (np.fmin if known else np.minimum).reduce(block, axis=None)
+        most = least if high is None else (np.fmax if known else np.maximum).reduce(block, axis=None)
+    if not (low <= least and (high is None or most <= high)) and not (known and np.isnan(least)):
+        raise ValueError(f"cycles/{name} has numbers from {least} to {most}")
     return block
 
 

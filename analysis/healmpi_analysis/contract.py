@@ -34,11 +34,11 @@ ROUNDING = 1e-3
 RANGES = {
     **dict.fromkeys(("accuracy", "own_accuracy", "class_accuracy"), (0.0, 1.0 + ROUNDING)),
     **dict.fromkeys(("trained", "alive", "is_hub"), (0, 1)),
-    **dict.fromkeys(("incarnation", *BY_KIND), (0, 2**62)),
-    "staleness": (-1, 2**31),
+    **dict.fromkeys(("incarnation", *BY_KIND), (0, None)),
+    "staleness": (-1, None),
     "seconds": (-1e12, 1e12),
 }
-"""The least and the largest number of a table; where it may be nan, that stands in MISSING."""
+"""The least and the largest number of a table, None: any; where it may be nan, that stands in MISSING."""
 
 MOST_NODES = 2**24
 """Of a run, and of ranks; a file that claims more is damaged."""

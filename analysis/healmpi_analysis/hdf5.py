@@ -12,7 +12,7 @@ import os
 import resource
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -51,8 +51,8 @@ def verifying() -> bool:
     return _verifying.get()
 
 
-def opened(path: Path, schema: str) -> h5py.File:
-    """The file, its schema and its integrity checked. Raises AnalysisError."""
+def opened(path: Path, schema: str, later: Collection[str] = ()) -> h5py.File:
+    """The file, its schema and its integrity checked. later: see integrity.check. Raises AnalysisError."""
     _refuse_foreign_bytes(path)
     try:
         once(path, "heaps", lambda: check_heaps(path))
@@ -64,7 +64,10 @@ def opened(path: Path, schema: str) -> h5py.File:
     try:
         with damage_of(path):
             _check_schema(path, file, schema)
-        once(path, "integrity", lambda: integrity.check(path, file, verifying()))
+        if not (later and verifying()):
+            once(path, INTEGRITY, lambda: integrity.check(path, file, verifying()))
+        elif not is_known(path, INTEGRITY):
+            integrity.check(path, file, True, later)
     except BaseException:
         file.close()
         raise
@@ -78,17 +81,30 @@ _SETTLED_NS = 2 * 10**9
 """A file that was changed a shorter time ago may be changed again without being any newer by its time."""
 
 
+INTEGRITY = "integrity"
+
+
 def once(path: Path, what: str, work: Callable[[], Made]) -> Made:
     """What `work` finds of the file: a report opens a file several times, and reads it once for its digests."""
-    now, found = time.time_ns(), os.stat(path)
-    changed_ns = max(found.st_mtime_ns, found.st_ctime_ns)
-    key = (what, verifying(), found.st_dev, found.st_ino, found.st_size, changed_ns)
+    key, settled = _key(path, what)
     if key in _known:
         return _known[key]
     made = work()
-    if now - changed_ns > _SETTLED_NS:
+    if settled:
         _known[key] = made
     return made
+
+
+def is_known(path: Path, what: str) -> bool:
+    """Whether `once` would have nothing to do."""
+    return _key(path, what)[0] in _known
+
+
+def _key(path: Path, what: str) -> tuple[tuple, bool]:
+    """What tells that a file is still the same; and whether it has been so for long enough."""
+    now, found = time.time_ns(), os.stat(path)
+    changed_ns = max(found.st_mtime_ns, found.st_ctime_ns)
+    return (what, verifying(), found.st_dev, found.st_ino, found.st_size, changed_ns), now - changed_ns > _SETTLED_NS
 
 
 def _without_locks(path: Path) -> h5py.File:

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pandas as pd
 
-from healmpi_analysis import checks, contract
+from healmpi_analysis import checks, contract, integrity
 from healmpi_analysis.contract import text
-from healmpi_analysis.hdf5 import attributes, damage_of, fault_frame, opened, plain_column, scenario_of, texts
+from healmpi_analysis.errors import Damage
+from healmpi_analysis.hdf5 import (
+    INTEGRITY,
+    attributes,
+    damage_of,
+    fault_frame,
+    is_known,
+    once,
+    opened,
+    plain_column,
+    scenario_of,
+    texts,
+    verifying,
+)
 from healmpi_analysis.source import FAULT_COLUMNS, RANK_FACTS, TEXT_FACTS, Facts, Source
 
 
 class FileSource(Source):
     """A merged results file."""
 
-    def __init__(self, path: Path):
-        """Raises AnalysisError: no such file, not one of healmpi's, a newer schema, damaged."""
-        self._file = opened(path, contract.SCHEMA)
+    def __init__(self, path: Path, passing: Collection[str] = ()):
+        """passing: see sources.open_source. Raises AnalysisError: no such file, not one of healmpi's, a newer schema, damaged."""
+        self._file = opened(path, contract.SCHEMA, [f"/cycles/{name}" for name in passing])
         self._path = path
+        self._worker = ThreadPoolExecutor(1)
         try:
             with damage_of(path):
                 self.facts = self._read_facts()
@@ -28,12 +44,29 @@ class FileSource(Source):
                 self._tables = {name: table for name, table in self._file["cycles"].items() if _by_node(name, table)}
                 self._check_tables()
                 self._views, self._models = self._read_views(), self._read_models()
+                self._passed = self._to_pass(passing)
         except BaseException:
             self.close()
             raise
 
     def close(self) -> None:
+        self._worker.shutdown()
         self._file.close()
+
+    def _to_pass(self, names: Collection[str]) -> dict[str, integrity.Passed]:
+        """Those tables of which no digest was looked at when the file was opened."""
+        if not verifying() or is_known(self._path, INTEGRITY):
+            return {}
+        tables = {name: table for name, table in self._file["cycles"].items() if name in names and integrity.DIGEST in table.attrs}
+        return {name: integrity.Passed(table, self._worker) for name, table in tables.items()}
+
+    def check_passed(self) -> None:
+        for name, passed in self._passed.items():
+            with damage_of(self._path, f"cycles/{name}"):
+                holds = passed.holds()
+            if not holds:
+                raise Damage(self._path, f"is damaged: /cycles/{name} {integrity.UNLIKE}")
+        once(self._path, INTEGRITY, lambda: None)
 
     def _check_tables(self) -> None:
         for name in contract.REQUIRED:
@@ -103,7 +136,10 @@ class FileSource(Source):
 
     def read(self, name: str, start: int, stop: int) -> np.ndarray:
         with damage_of(self._path, f"cycles/{name}"):
-            return checks.in_range(name, self._tables[name][start:stop])
+            block = self._tables[name][start:stop]
+            if name in self._passed:
+                self._passed[name].add(start, block)
+            return checks.in_range(name, block)
 
     def class_accuracy(self) -> np.ndarray | None:
         with damage_of(self._path):

@@ -98,8 +98,10 @@ class Record:
 
 def read_record(path: Path | str) -> Record:
     """The run at this path, reduced. Raises AnalysisError."""
-    with open_source(path) as source:
-        return reduce_source(source)
+    with open_source(path, TABLES) as source:
+        record = reduce_source(source)
+        source.check_passed()
+        return record
 
 
 def reduce_source(source: Source) -> Record:

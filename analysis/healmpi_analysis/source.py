@@ -70,6 +70,9 @@ class Source:
         """Close all files. May be called twice."""
         raise NotImplementedError
 
+    def check_passed(self) -> None:
+        """After all that was to be read once has been: whether it has the digests that were written with it. Raises Damage."""
+
     def has(self, name: str) -> bool:
         """Whether /cycles has the table."""
         raise NotImplementedError
