@@ -124,17 +124,20 @@ def check_plain(one: h5py.Group | h5py.Dataset) -> None:
     _check_chunks(one)
 
 
+_PLAIN_TYPES = (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID, h5py.h5t.TypeStringID)
+
+
 def _check_attribute(attribute: h5py.h5a.AttrID) -> None:
     """Numbers, texts, and what HDF5 notes of dimensions: that alone refers to other objects."""
-    count = math.prod(attribute.shape or ())
-    if count * attribute.get_type().get_size() > LONGEST_ATTRIBUTE_BYTES:
+    count, kind = attribute.get_space().get_simple_extent_npoints(), attribute.get_type()
+    if count * kind.get_size() > LONGEST_ATTRIBUTE_BYTES:
         raise ValueError(f"its attribute {text(attribute.name)} has {count} elements")
-    kind = attribute.dtype
+    is_plain = isinstance(kind, _PLAIN_TYPES)
     # Elements of any length can all lead to the same long text.
-    if kind.hasobject and count > MOST_TEXTS:
+    if count > MOST_TEXTS and (not is_plain or attribute.dtype.hasobject):
         raise ValueError(f"its attribute {text(attribute.name)} is a list of {count}")
-    if kind.kind not in "biufS" and h5py.check_string_dtype(kind) is None and not _is_of_dimensions(attribute):
-        raise ValueError(f"its attribute {text(attribute.name)} holds {kind}, which healmpi does not write")
+    if not is_plain and not _is_of_dimensions(attribute):
+        raise ValueError(f"its attribute {text(attribute.name)} holds {attribute.dtype}, which healmpi does not write")
 
 
 def _is_of_dimensions(attribute: h5py.h5a.AttrID) -> bool:
@@ -250,13 +253,14 @@ def digest(table: h5py.Dataset) -> str:
 def root_digest(file: h5py.File, found: dict[str, Any]) -> str:
     """SHA-256 of the names, types, shapes, attributes and digests of all objects, in hexadecimal digits. found: all of them by path."""
     total = hashlib.sha256()
+    names = {h5py.h5o.get_info(one.id).addr: path for path, one in found.items()}
     for path, one in found.items():
         if isinstance(one, h5py.Dataset):
             total.update(f"dataset {path} {_type(one)} {shape_text(one.shape)} {said(one)}\n".encode())
         else:
             total.update(f"group {path}\n".encode())
         for name in sorted(set(one.attrs) - {DIGEST, ROOT_DIGEST}):
-            total.update(f"attribute {name} {value_text(file, one.attrs[name])}\n".encode())
+            total.update(f"attribute {name} {value_text(one.attrs[name], file, names)}\n".encode())
     return total.hexdigest()
 
 
@@ -269,19 +273,21 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "scalar"
 
 
-def value_text(file: h5py.File, value: Any) -> str:
-    """An attribute's value as text: texts as JSON, numbers by type and bytes, references (of dimensions) by what they lead to."""
+def value_text(value: Any, file: h5py.File, names: dict[int, str]) -> str:
+    """An attribute's value as text: texts as JSON, numbers by type and bytes, references (of dimensions) by what they lead to.
+
+    names: of all objects, by their place in the file."""
     if isinstance(value, str):
         return json.dumps(value)
     if isinstance(value, h5py.Reference):
-        return json.dumps(file[value].name)
+        return json.dumps(names[h5py.h5o.get_info(h5py.h5r.dereference(value, file.id)).addr])
     if isinstance(value, h5py.Empty):
         raise ValueError("an attribute of it is empty")
     array = np.asarray(value)
     if array.dtype.names:
-        return "[" + ", ".join(value_text(file, item) for row in array.reshape(-1) for item in row) + "]"
+        return "[" + ", ".join(value_text(item, file, names) for row in array.reshape(-1) for item in row) + "]"
     if array.dtype.kind == "O":
-        return "[" + ", ".join(value_text(file, item) for item in array.reshape(-1)) + "]"
+        return "[" + ", ".join(value_text(item, file, names) for item in array.reshape(-1)) + "]"
     return f"{array.dtype.str} {shape_text(array.shape)} {array.tobytes().hex()}"
 
 

@@ -108,7 +108,8 @@ def _row(counts: np.ndarray, found: Any) -> np.ndarray:
 
 
 def _attributes(where: str, one: h5py.Group, names: Iterable[str]) -> list[str]:
-    return [f"attribute {where} {name} {value_text(one.file, one.attrs[name])}" for name in names]
+    # Parts have no dimensions, and so no references.
+    return [f"attribute {where} {name} {value_text(one.attrs[name], one.file, {})}" for name in names]
 
 
 def _datasets(group: str, file: h5py.File) -> list[str]:
