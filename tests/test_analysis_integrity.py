@@ -513,6 +513,19 @@ def test_a_part_that_cannot_be_believed_is_unreadable_and_the_others_are_read(tm
         read_record(folder)
 
 
+def test_a_text_that_is_said_to_be_a_list_is_not_read(tmp_path):
+    """One bit makes a list of a text of any length, and HDF5 crashes as it reads the one for the other."""
+    folder = write_parts(tmp_path / "a.h5")
+    path = folder / "rank-00000.h5"
+    data = path.read_bytes()
+    for name in (b"schema\0", b"schema_version\0", b"title\0"):
+        places = [match.start() + data[match.start() :].find(b"\x19\x01") for match in re.finditer(re.escape(name), data)]
+        for place in places:
+            path.write_bytes(data[: place + 1] + b"\0" + data[place + 2 :])
+            assert read_record(folder).rank_table["state"].tolist() == ["unreadable", "unfinished"]
+        assert places or name == b"title\0"
+
+
 def test_a_part_whose_overlay_is_gone_is_read_without_views(tmp_path):
     folder = write_parts(tmp_path / "a.h5")
     with h5py.File(folder / "rank-00000.h5", "a") as file:
