@@ -10,6 +10,7 @@ messaging, 0.2 s of harness and 0.3 s of evaluation, and on the second rank 0.01
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -47,6 +48,11 @@ def config(**changes) -> dict:
     return made
 
 
+def hash_of(settings: dict) -> str:
+    """What names a configuration in its file."""
+    return hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+
+
 def tables(scale: float = 1.0, lift: float = 0.0, hubs: bool = True) -> dict[str, np.ndarray]:
     """The tables of /cycles. scale: of all seconds. lift: added to all accuracies. hubs: whether there are any."""
     cycles, shape = np.arange(1, CYCLES + 1), (CYCLES, NODES)
@@ -57,7 +63,7 @@ def tables(scale: float = 1.0, lift: float = 0.0, hubs: bool = True) -> dict[str
         hub[: CRASH - 1, 0], hub[CRASH:, 1] = 1, 1
     # Two nodes above the mean and two below; of three the last is on it.
     offsets = np.where(alive.sum(axis=1)[:, None] == NODES, [0.02, -0.02, 0.02, -0.02], [0.0, 0.02, -0.02, 0.0])
-    accuracy = (np.array(MEANS)[:, None] + offsets + lift).astype(np.float32)
+    accuracy = np.minimum(np.array(MEANS)[:, None] + offsets + lift, 1.0).astype(np.float32)
     accuracy[alive == 0] = np.nan
     messages = np.zeros((*shape, len(KINDS)), np.int32)
     messages[:, :, KINDS.index("cache_request")] = 10 * alive
@@ -112,7 +118,7 @@ def write(
         sizes = {"nodes": NODES, "ranks": ranks, "view_size": 3, "hub_count": hub_count}
         file.attrs.update({"schema": "healmpi-results", "schema_version": version, "complete": int(verdict == "VALID"), **sizes})
         file.attrs.update({"run_id": run_id or str(path), "audited": 0})
-        file.create_group("config").attrs.update({"json": json.dumps(settings), "toml": "", "hash": "0123456789abcdef"})
+        file.create_group("config").attrs.update({"json": json.dumps(settings), "toml": "", "hash": hash_of(settings)})
         file.create_group("provenance").attrs.update({"healmpi": "1", "python": "3", "seed": settings["run"]["seed"]} | (facts or {}))
         _summary(file.create_group("summary"), verdict)
         _cycles(file.create_group("cycles"), tables(**options) | changes, kinds)
@@ -193,7 +199,7 @@ def write_parts(out: Path, committed: tuple[int, ...] = (6, 4), extra_kinds: int
         with h5py.File(folder / f"rank-{rank:05d}.h5", "w") as file:
             sizes = {"rank": rank, "ranks": ranks, "first_node": nodes.start, "node_count": 2, "total_nodes": NODES}
             file.attrs.update({"schema": "healmpi-results-part", "schema_version": "1.1", **sizes})
-            file.attrs.update({"view_size": 3, "hub_count": 1, "config_hash": "0", "run_id": "a"})
+            file.attrs.update({"view_size": 3, "hub_count": 1, "config_hash": hash_of(config()), "run_id": "a"})
             file.create_group("config").attrs.update({"json": json.dumps(config()), "toml": ""})
             file.create_group("provenance").attrs.update({"healmpi": "1"})
             for name, table in tables().items():

@@ -170,7 +170,10 @@ def test_of_a_rank_that_left_nothing_the_nodes_are_not_alive(tmp_path):
     (folder / "rank-00001.h5").write_bytes(b"")
     record = read_record(folder)
     assert record.series["live"].tolist() == [2, 2, 1, 1, 1, 1]
-    assert np.isnan(record.rank_seconds[1]).all() and record.rank_table["state"].tolist() == ["unfinished", "missing"]
+    assert np.isnan(record.rank_seconds[1]).all() and record.rank_table["state"].tolist() == ["unfinished", "unreadable"]
+    assert any("rank-00001.h5 is empty" in reason for reason in record.facts.reasons)
+    (folder / "rank-00001.h5").unlink()
+    assert read_record(folder).rank_table["state"].tolist() == ["unfinished", "missing"]
 
 
 def test_parts_of_different_runs_are_refused(tmp_path):

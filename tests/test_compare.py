@@ -17,6 +17,8 @@ from healmpi_analysis.cli import main
 from healmpi_analysis.compare import Rules, compare, describe
 from simulate import execute
 
+from healmpi.results.integrity import seal
+
 OK, USAGE, REGRESSED, NOT_JUDGED = 0, 2, 3, 4
 
 
@@ -237,6 +239,10 @@ def test_real_runs_of_one_configuration_agree_and_a_touched_one_is_told(tmp_path
     shutil.copy(tmp_path / "b.h5", tmp_path / "c.h5")
     with h5py.File(tmp_path / "c.h5", "a") as file:
         file["cycles/messages_in"][1, 3, 0] += 1
+    damaged, *_ = compare(tmp_path / "a.h5", tmp_path / "c.h5").broken
+    assert damaged.endswith("/cycles/messages_in does not have the SHA-256 that was written with it")
+    with h5py.File(tmp_path / "c.h5", "a") as file:
+        seal(file)
     (difference,) = compare(tmp_path / "a.h5", tmp_path / "c.h5").other_bits
     assert difference.endswith("first in cycles/messages_in, from cycle 2 on")
 

@@ -59,7 +59,7 @@ def capabilities(record: Record) -> set[str]:
 
 def first_difference(a: Record, b: Record) -> Differs | None:
     """The earliest table in which two merged files differ. Raises AnalysisError."""
-    with opened(a.path, SCHEMA) as left, opened(b.path, SCHEMA) as right, damage_of(a.path):
+    with opened(a.path, SCHEMA) as left, opened(b.path, SCHEMA) as right:
         found = [(name, _where(left, right, name)) for name in _tables(left, right)]
         differing = [(cycle, name) for name, (differs, cycle) in found if differs]
     if not differing:
@@ -94,7 +94,8 @@ def _where(left: h5py.File, right: h5py.File, name: str) -> tuple[bool, int | No
     if _type(one) != _type(other) or one.shape[:2] != other.shape[:2] or (not by_kind and one.shape != other.shape):
         return True, None
     if not one.ndim:
-        return one[()].tobytes() != other[()].tobytes(), None
+        pieces = [_piece(table, (), []) for table in (one, other)]
+        return pieces[0].tobytes() != pieces[1].tobytes(), None
     columns = _columns(left, right) if by_kind else ([], [])
     for start in range(0, len(one), BLOCK_ROWS):
         rows = slice(start, start + BLOCK_ROWS)
@@ -109,9 +110,11 @@ def _type(table: h5py.Dataset) -> np.dtype:
     return TEXT if table.dtype.hasobject or table.dtype.kind == "S" else table.dtype
 
 
-def _piece(table: h5py.Dataset, rows: slice, columns: list[int]) -> np.ndarray:
-    """Some rows; columns: of the last axis, all where none is given. Texts with one length, so that they have bytes to compare."""
-    block = table[rows].astype(_type(table), copy=False)
+def _piece(table: h5py.Dataset, rows: slice | tuple[()], columns: list[int]) -> np.ndarray:
+    """Some rows, or all; columns: of the last axis, all where none is given. Texts with one length, so that they have bytes to compare.
+    Raises Damage."""
+    with damage_of(Path(table.file.filename), table.name.strip("/")):
+        block = np.asarray(table[rows]).astype(_type(table), copy=False)
     return np.ascontiguousarray(block[..., columns] if columns else block)
 
 

@@ -81,6 +81,7 @@ def _parser(program: str, description: str) -> argparse.ArgumentParser:
     parser = _Parser(prog=program, description=description)
     parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
     parser.add_argument("--version", action="version", version=f"healmpi-report {version()}")
+    parser.add_argument("--no-verify", action="store_true", help="do not compute the files' digests: faster, and damage goes unnoticed")
     return parser
 
 
@@ -105,17 +106,19 @@ def _report(arguments: Sequence[str]) -> int:
     parser.add_argument("--detailed", type=_count, default=6, metavar="N", help="groups whose single nodes are drawn (default: 6)")
     parser.add_argument("--no-figures", action="store_true", help="tables alone, in a second")
     options = parser.parse_args(arguments)
+    from healmpi_analysis.hdf5 import verification
     from healmpi_analysis.report import make_report
 
-    made = make_report(
-        options.places,
-        options.out,
-        include_invalid=options.include_invalid,
-        detailed=options.detailed,
-        figures=not options.no_figures,
-        title=options.title,
-        quiet=options.quiet,
-    )
+    with verification(not options.no_verify):
+        made = make_report(
+            options.places,
+            options.out,
+            include_invalid=options.include_invalid,
+            detailed=options.detailed,
+            figures=not options.no_figures,
+            title=options.title,
+            quiet=options.quiet,
+        )
     _tell_left_out(made.left_out)
     print(f"{made.page}: {made.used} of {made.runs} runs" + (f", {len(made.refused)} files cannot be read" if made.refused else ""))
     return OK
@@ -146,9 +149,11 @@ def _compare(arguments: Sequence[str]) -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the comparison as JSON too")
     options = parser.parse_args(arguments)
     from healmpi_analysis.compare import Rules, compare, describe
+    from healmpi_analysis.hdf5 import verification
 
     rules = Rules(None if options.ignore_time else options.tolerance, options.accuracy_tolerance, options.include_invalid)
-    result = compare(options.a, options.b, rules, quiet=options.quiet)
+    with verification(not options.no_verify):
+        result = compare(options.a, options.b, rules, quiet=options.quiet)
     if options.json:
         _write(options.json, json.dumps(result.as_dict(), indent=1) + "\n")
     print(describe(result))
@@ -165,9 +170,11 @@ def _published(arguments: Sequence[str]) -> int:
     _add_places(parser)
     parser.add_argument("-o", "--out", type=Path, metavar="FILE", help="write the page into this file (default: print it)")
     options = parser.parse_args(arguments)
+    from healmpi_analysis.hdf5 import verification
     from healmpi_analysis.published import make_page
 
-    made = make_page(options.places, quiet=options.quiet)
+    with verification(not options.no_verify):
+        made = make_page(options.places, quiet=options.quiet)
     _tell_left_out(made.left_out)
     if options.out is None:
         print(made.text, end="")
@@ -184,8 +191,10 @@ def _export(arguments: Sequence[str]) -> int:
     parser.add_argument("--format", choices=("csv", "tensorboard"), default="csv", help="tensorboard needs that package (default: csv)")
     options = parser.parse_args(arguments)
     from healmpi_analysis.export import export
+    from healmpi_analysis.hdf5 import verification
 
-    written, refused = export(options.places, options.out, kind=options.format, quiet=options.quiet)
+    with verification(not options.no_verify):
+        written, refused = export(options.places, options.out, kind=options.format, quiet=options.quiet)
     _tell_left_out([reason for _, reason in refused])
     print(f"{options.out}: {len(written)} runs")
     return OK

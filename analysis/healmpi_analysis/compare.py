@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from healmpi_analysis import bits, metrics, statistics
-from healmpi_analysis.errors import AnalysisError
+from healmpi_analysis.errors import AnalysisError, Damage
 from healmpi_analysis.groups import Group, differences, group_records
 from healmpi_analysis.records import Reading, Record, read_all
 from healmpi_analysis.text import number
@@ -144,7 +144,8 @@ def compare(a: Path, b: Path, rules: Rules | None = None, *, quiet: bool = True)
             "compare two files, or two folders with the same set of runs"
         )
     broken += _missing(keyed_a, keyed_b)
-    differing, agreed = _bits(keyed_a, keyed_b)
+    differing, agreed, damaged = _bits(keyed_a, keyed_b)
+    broken += damaged
     return Comparison(
         a=str(a),
         b=str(b),
@@ -184,20 +185,26 @@ def _missing(keyed_a: dict[tuple, Group], keyed_b: dict[tuple, Group]) -> list[s
     return found
 
 
-def _bits(keyed_a: dict[tuple, Group], keyed_b: dict[tuple, Group]) -> tuple[list[str], int]:
-    """Pairs of runs that must agree and do not, a sentence each; and how many do."""
-    differing, agreed = [], 0
+def _bits(keyed_a: dict[tuple, Group], keyed_b: dict[tuple, Group]) -> tuple[list[str], int, list[str]]:
+    """Pairs of runs that must agree and do not, a sentence each; how many do; and files of B that turn out to be damaged."""
+    differing, agreed, damaged = [], 0, []
     for key, group in keyed_a.items():
         for one in group.runs:
             for other in keyed_b[key].runs if key in keyed_b else ():
                 if one.path.is_dir() or other.path.is_dir() or not bits.must_agree(one, other):
                     continue
-                found = bits.first_difference(one, other)
+                try:
+                    found = bits.first_difference(one, other)
+                except Damage as error:
+                    if error.path != other.path:
+                        raise
+                    damaged.append(str(error))
+                    continue
                 if found is None:
                     agreed += 1
                 else:
                     differing.append(str(found))
-    return differing, agreed
+    return differing, agreed, damaged
 
 
 def _changed(outer: Sequence[str], groups_a: Sequence[Group], groups_b: Sequence[Group]) -> tuple[tuple[str, str, str], ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from healmpi_analysis.hdf5 import damage_of
 from healmpi_analysis.source import BLOCK_BYTES, Source
 
 
@@ -20,7 +21,8 @@ def final_distance(source: Source) -> float:
     step = max(1, BLOCK_BYTES // (8 * models.shape[1]))
     shift, total, squares, count = None, np.zeros(models.shape[1]), 0.0, 0
     for start in range(0, models.shape[0], step):
-        rows = models[start : start + step].astype(np.float64)[alive[start : start + step]]
+        with damage_of(source.facts.path, "models/parameters"):
+            rows = models[start : start + step].astype(np.float64)[alive[start : start + step]]
         rows = rows[np.isfinite(rows).all(axis=1)]
         if not len(rows):
             continue

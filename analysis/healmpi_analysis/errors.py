@@ -3,9 +3,19 @@
 Whatever else is raised is a fault of this package, and is not dressed up.
 """
 
+from pathlib import Path
+
 
 class AnalysisError(Exception):
     """A file, folder or option that cannot be used; one sentence for the user."""
+
+
+class Damage(AnalysisError):
+    """A file whose content is not what was written. path: the file."""
+
+    def __init__(self, path: Path, what: str):
+        super().__init__(f"{path} {what}")
+        self.path = path
 
 
 class Unreachable(AnalysisError):

@@ -16,6 +16,7 @@ import xarray
 from healmpi_analysis import metrics
 from healmpi_analysis.errors import AnalysisError
 from healmpi_analysis.groups import group_records
+from healmpi_analysis.hdf5 import verification
 from healmpi_analysis.records import Record, read_all
 from healmpi_analysis.sources import open_source
 
@@ -49,16 +50,17 @@ _UNITS = {
 _NODE_TABLES = ("accuracy", "own_accuracy", "loss", "train_loss", "trained", "alive", "is_hub", "incarnation", "staleness", "model_crc32")
 
 
-def load(places: Places, *, quiet: bool = True) -> xarray.Dataset:
+def load(places: Places, *, quiet: bool = True, verify: bool = True) -> xarray.Dataset:
     """All runs in these files and folders. Dimensions: run, cycle (of any run), kind, phase.
 
     Variables: the columns of records.Record.series [run, cycle], float64, nan where a run has no such cycle, with the
     attribute `unit`; kind_messages, kind_bytes [run, cycle, kind], sent; phase_seconds [run, cycle, phase], mean over ranks.
     Coordinates along run: path, label, algorithm, scenario, seed, nodes, ranks, hub_count, verdict, complete, and every field of the
     configuration by its name, 'learner.optimizer'; a list is its JSON text, a field that a run lacks is None.
-    quiet: no progress bar. Raises AnalysisError for the first file that cannot be read.
+    quiet: no progress bar. verify: whether the digests of each file are computed and compared.
+    Raises AnalysisError for the first file that cannot be read.
     """
-    records = _records(places, quiet)
+    records = _records(places, quiet, verify)
     cycles = np.unique(np.concatenate([record.cycles for record in records]))
     kinds, phases = (
         list(dict.fromkeys(name for record in records for name in getattr(record.facts, what))) for what in ("kinds", "phases")
@@ -81,17 +83,17 @@ def load(places: Places, *, quiet: bool = True) -> xarray.Dataset:
     return xarray.Dataset(variables, coordinates | {name: ("run", values) for name, values in _run_columns(records).items()})
 
 
-def frame(places: Places, *, quiet: bool = True) -> pd.DataFrame:
+def frame(places: Places, *, quiet: bool = True, verify: bool = True) -> pd.DataFrame:
     """The same as rows, one for each run and cycle: run, cycle, the columns of the series, what is known of the run, its configuration."""
-    records = _records(places, quiet)
+    records = _records(places, quiet, verify)
     known = pd.DataFrame(_run_columns(records)).rename_axis("run").reset_index()
     series = [record.series.reset_index().assign(run=index) for index, record in enumerate(records)]
     return pd.concat(series, ignore_index=True).merge(known, on="run")
 
 
-def runs(places: Places, *, quiet: bool = True) -> pd.DataFrame:
+def runs(places: Places, *, quiet: bool = True, verify: bool = True) -> pd.DataFrame:
     """One row a run: figures of the run, what is known of it, its configuration."""
-    records = _records(places, quiet)
+    records = _records(places, quiet, verify)
     figures = {
         "accuracy": metrics.final_accuracy,
         "cycles_to_0.85": lambda run: metrics.cycles_to(run, 0.85),
@@ -108,17 +110,17 @@ def runs(places: Places, *, quiet: bool = True) -> pd.DataFrame:
     return pd.DataFrame(columns | _run_columns(records)).rename_axis("run")
 
 
-def nodes(path: str | Path) -> xarray.Dataset:
+def nodes(path: str | Path, *, verify: bool = True) -> xarray.Dataset:
     """One run, node by node: [cycle, node] accuracy, loss, alive, is_hub and so on (docs/results-format.md, /cycles).
 
     Truth values are bool. Attributes: what is known of the run, and its configuration. A 1000 x 1000 run takes 30 MB.
     Raises AnalysisError.
     """
-    records = _records(path, True)
+    records = _records(path, True, verify)
     if len(records) > 1:
         raise AnalysisError(f"{path} holds {len(records)} runs; name one file, or one folder OUT.h5.parts")
     variables = {}
-    with open_source(records[0].path) as source:
+    with verification(verify), open_source(records[0].path) as source:
         for name in _NODE_TABLES:
             if source.has(name):
                 table = source.read(name, 0, len(source.cycles))
@@ -132,9 +134,10 @@ def _attribute(value):
     return int(value) if isinstance(value, bool) else "" if value is None else value
 
 
-def _records(places: Places, quiet: bool) -> list[Record]:
+def _records(places: Places, quiet: bool, verify: bool) -> list[Record]:
     given = [places] if isinstance(places, (str, Path)) else list(places)
-    reading = read_all([Path(place) for place in given], quiet=quiet)
+    with verification(verify):
+        reading = read_all([Path(place) for place in given], quiet=quiet)
     records, refused = reading.records, reading.refused
     if refused:
         more = f" (and {len(refused) - 1} more cannot be read)" if len(refused) > 1 else ""

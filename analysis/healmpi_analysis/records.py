@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
 from healmpi_analysis import contract, progress
-from healmpi_analysis.errors import AnalysisError, TooManyOpen, Unreachable
+from healmpi_analysis.errors import AnalysisError, Damage, TooManyOpen, Unreachable
 from healmpi_analysis.scenario import flatten, mechanical_scenario
 from healmpi_analysis.source import Facts, Source
 from healmpi_analysis.sources import find, open_source
@@ -97,8 +98,10 @@ class Record:
 
 def read_record(path: Path | str) -> Record:
     """The run at this path, reduced. Raises AnalysisError."""
-    with open_source(path) as source:
-        return reduce_source(source)
+    with open_source(path, TABLES) as source:
+        record = reduce_source(source)
+        source.check_passed()
+        return record
 
 
 def reduce_source(source: Source) -> Record:
@@ -292,6 +295,24 @@ def read_all(places: Sequence[Path], *, quiet: bool = True) -> Reading:
     records, refused = read_records(found.paths, quiet=quiet, named={Path(place) for place in places})
     kept, copies = _each_once(records)
     return Reading(kept, refused, copies, found.foreign)
+
+
+Made = TypeVar("Made")
+
+
+def without_damaged(reading: Reading, work: Callable[[Reading], Made]) -> Made:
+    """What `work` makes of the reading. It reads on in files, what the records do not hold: one that turns out to be damaged there is
+    refused like any other, and the work begins anew without it. Raises AnalysisError: nothing is left."""
+    while True:
+        try:
+            return work(reading)
+        except Damage as error:
+            # A part stands for the folder of its run.
+            gone = {error.path, error.path.parent} & {record.path for record in reading.records}
+            left = [record for record in reading.records if record.path not in gone]
+            if not gone or not left:
+                raise
+            reading = replace(reading, records=left, refused=[*reading.refused, *((path, str(error)) for path in gone)])
 
 
 def _each_once(records: list[Record]) -> tuple[list[Record], list[tuple[Path, Path]]]:

@@ -21,7 +21,7 @@ from healmpi_analysis.figures import DETAILED, Picture, all_pictures
 from healmpi_analysis.folder import Folder
 from healmpi_analysis.groups import Group, differences, group_records
 from healmpi_analysis.page import escape
-from healmpi_analysis.records import Reading, Record, read_all
+from healmpi_analysis.records import Reading, Record, read_all, without_damaged
 from healmpi_analysis.sources import open_source
 from healmpi_analysis.tables import Table, all_tables, run_table
 from healmpi_analysis.text import to_csv, to_latex, to_markdown
@@ -60,11 +60,19 @@ def make_report(
     include_invalid: runs that are not VALID are in figures and tables too. detailed: for how many groups single nodes are
     drawn. figures: without them only tables are made. Raises AnalysisError: nothing to read, or `out` cannot be written.
     """
-    folder = Folder(out, MANIFEST, PAGE)
+    Folder(out, MANIFEST, PAGE)  # refused before anything is read
     reading = read_all(places, quiet=quiet)
-    records, refused = reading.records, reading.refused
-    if not records:
+    if not reading.records:
+        refused = reading.refused
         raise AnalysisError(refused[0][1] + (f" (and {len(refused) - 1} more cannot be read)" if len(refused) > 1 else ""))
+    name = title or f"healmpi report: {', '.join(place.name or str(place) for place in places)}"
+    drawn = detailed if figures else None
+    return without_damaged(reading, lambda good: _write(good, Folder(out, MANIFEST, PAGE), name, include_invalid, drawn, quiet))
+
+
+def _write(reading: Reading, folder: Folder, name: str, include_invalid: bool, detailed: int | None, quiet: bool) -> Report:
+    """detailed: None: no figures. Raises AnalysisError."""
+    records, refused = reading.records, reading.refused
     used = [record for record in records if record.valid and len(record.series)]
     none_valid = not used
     if include_invalid or none_valid:
@@ -72,9 +80,8 @@ def make_report(
     groups = group_records(used)
     tables = all_tables(groups, _distances(used))
     runs = run_table(records, {run.path: group.label for group in groups for run in group.runs})
-    name = title or f"healmpi report: {', '.join(place.name or str(place) for place in places)}"
     with folder:
-        pictures = [_save_picture(folder, one) for one in _drawn(groups, detailed, quiet)] if figures else []
+        pictures = [_save_picture(folder, one) for one in _drawn(groups, detailed, quiet)] if detailed is not None else []
         for table in (*tables, runs):
             for kind, render in (("csv", to_csv), ("md", to_markdown), ("tex", to_latex)):
                 folder.save(f"tables/{table.name}.{kind}", render(table).encode())
@@ -88,7 +95,7 @@ def make_report(
         ]
         folder.save(PAGE, page.page(name, parts).encode())
         folder.swap()
-    return Report(out / PAGE, len(records), len(used), refused, reading.left_out())
+    return Report(folder.out / PAGE, len(records), len(used), refused, reading.left_out())
 
 
 _TABLE_FILES = '<p class="note">The same as CSV, Markdown and LaTeX: folder tables.</p>'

@@ -19,6 +19,11 @@ BLOCK_BYTES = 32 * 1024 * 1024
 RANK_FACTS = ("state", "first_node", "node_count", "cycles", "host", "wall_s", "startup_s", "tail_s", "cpu_capability")
 """What is read of /ranks; the other facts are for who looks into a single file."""
 
+TEXT_FACTS = ("host", "cpu_capability")
+
+FAULT_COLUMNS = {"cycle": "iu", "tick": "iu", "node": "iu", "kind": "S", "detail": "S"}
+"""What is read of /faults, and of which kind each is."""
+
 
 @dataclass(frozen=True, slots=True)
 class Facts:
@@ -64,6 +69,9 @@ class Source:
     def close(self) -> None:
         """Close all files. May be called twice."""
         raise NotImplementedError
+
+    def check_passed(self) -> None:
+        """After all that was to be read once has been: whether it has the digests that were written with it. Raises Damage."""
 
     def has(self, name: str) -> bool:
         """Whether /cycles has the table."""

@@ -8,14 +8,15 @@ A results file is known by HDF5's signature and by what its root says, never by 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from healmpi_analysis.errors import AnalysisError
 from healmpi_analysis.hdf5 import has_signature, is_foreign
 from healmpi_analysis.merged import FileSource
-from healmpi_analysis.parts import PartsSource, part_files
+from healmpi_analysis.part import part_files
+from healmpi_analysis.parts import PartsSource
 from healmpi_analysis.source import Source
 
 _SUFFIXES = (".h5", ".hdf5", ".hdf")
@@ -92,9 +93,13 @@ def _walk(folder: Path, seen: set[str]) -> Iterator[Path]:
             yield from _walk(entry, seen)
 
 
-def open_source(path: Path | str) -> Source:
-    """The run at this path: a merged file, or a folder of parts. Raises AnalysisError."""
+def open_source(path: Path | str, passing: Collection[str] = ()) -> Source:
+    """The run at this path: a merged file, or a folder of parts. Raises AnalysisError.
+
+    passing: tables of /cycles that are about to be read from the first row to the last; their digests are those of what is read then, and
+    `check_passed` is called after it. Without, all digests are looked at here.
+    """
     path = Path(path)
     if path.is_dir():
         return PartsSource(path)
-    return FileSource(path)
+    return FileSource(path, passing)

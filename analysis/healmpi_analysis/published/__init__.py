@@ -20,7 +20,7 @@ from healmpi_analysis.published.faults import churn, crashes
 from healmpi_analysis.published.learning import fault_free, hub_sweep, models_sent, skewed
 from healmpi_analysis.published.library import Library
 from healmpi_analysis.published.overlays import elevator, is_overlay
-from healmpi_analysis.records import read_all
+from healmpi_analysis.records import Reading, read_all, without_damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,10 @@ class Page:
 
 def make_page(places: Sequence[Path], *, quiet: bool = True) -> Page:
     """Read everything in `places`. Raises AnalysisError: nothing to read, or no VALID run."""
-    reading = read_all(places, quiet=quiet)
+    return without_damaged(read_all(places, quiet=quiet), lambda reading: _page(reading, places))
+
+
+def _page(reading: Reading, places: Sequence[Path]) -> Page:
     records = reading.records
     valid = [record for record in records if record.valid]
     left_out = reading.left_out() + [f"{one.path} is {one.facts.verdict}" for one in records if not one.valid]

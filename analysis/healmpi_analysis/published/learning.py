@@ -105,7 +105,7 @@ def hub_sweep(library: Library) -> list[str]:
         return []
     rows = []
     for hubs, some in sorted(by(runs, lambda run: run.facts.hub_count).items()):
-        fanouts = by(some, lambda run: run.config["rule.fanout"])
+        fanouts = by(some, lambda run: run.config.get("rule.fanout", 0))
         chosen = [fanouts.get(1, []), *(fanouts[fanout] for fanout in fanouts if fanout > 1), []][:2]
         rows.append([str(hubs), *(cell for some in chosen for cell in _sweep_cells(some, section["target"]))])
     target = f"to .{round(100 * section['target'])}"

@@ -83,7 +83,7 @@ def longest(runs: Sequence[Record]) -> list[Record]:
 
 def length(run: Record) -> int:
     """Cycles that were asked for."""
-    return int(run.config["run.cycles"])
+    return int(run.config.get("run.cycles", 0))
 
 
 def accuracy_at(run: Record, cycle: int) -> float:

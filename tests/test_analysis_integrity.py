@@ -1,0 +1,586 @@
+"""The analysis package over damaged and prepared files: nothing wrong is believed, and a sentence names the file and the table."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+pytest.importorskip("matplotlib", reason="the extra `analysis` is not installed")
+
+import analysis_damage as damage
+import healmpi_analysis as analysis
+from analysis_sample import CYCLES, NODES, config, hash_of, tables, write, write_parts
+from healmpi_analysis import checks, contract, hdf5
+from healmpi_analysis import integrity as ours
+from healmpi_analysis.cli import main
+from healmpi_analysis.compare import compare
+from healmpi_analysis.errors import AnalysisError, Damage
+from healmpi_analysis.figures import network
+from healmpi_analysis.groups import group_records
+from healmpi_analysis.records import TABLES, read_all, read_record, without_damaged
+from launch import finish, start
+
+from healmpi.results import integrity as theirs
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory) -> Path:
+    """A folder with a file of healmpi's own, sealed.h5, and parts of one, a.h5.parts."""
+    made = tmp_path_factory.mktemp("real")
+    damage.sealed(made / "sealed.h5")
+    damage.chained(made / "a.h5")
+    return made
+
+
+@pytest.fixture
+def sealed(real, tmp_path) -> Path:
+    return Path(shutil.copy(real / "sealed.h5", tmp_path / "sealed.h5"))
+
+
+@pytest.fixture
+def chained(real, tmp_path) -> Path:
+    return Path(shutil.copytree(real / "a.h5.parts", tmp_path / "a.h5.parts"))
+
+
+def flip(path: Path, table: str, bit: int = 3) -> Path:
+    """One bit of the numbers of a table that is stored in one piece, or of its first chunk."""
+    with h5py.File(path) as file:
+        one = file[table].id
+        place = one.get_chunk_info(0).byte_offset if file[table].chunks else one.get_offset()
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1 << bit
+    path.write_bytes(data)
+    return path
+
+
+# The recipe.
+
+
+def agreed(path: Path) -> bool:
+    """Whether both implementations hold the file for good; they say the same."""
+    verdicts = []
+    with h5py.File(path) as file:
+        for check in (lambda: theirs.check(file, path), lambda: ours.check(path, file, True)):
+            try:
+                check()
+                verdicts.append(True)
+            except (theirs.Damage, Damage):
+                verdicts.append(False)
+    assert verdicts[0] == verdicts[1], path
+    return verdicts[0]
+
+
+def test_both_implementations_of_the_recipe_find_the_same_digests(real, tmp_path):
+    path = write(tmp_path / "a.h5", models=np.ones((NODES, 2), np.float32), facts={"numbers": np.arange(3), "share": 0.5})
+    with h5py.File(path, "a") as file:
+        file["cycles/text"] = np.array(["ä", "", "x" * 200], h5py.string_dtype())
+        theirs.seal(file)
+    for one in (path, real / "sealed.h5"):
+        assert agreed(one)
+        with h5py.File(one) as file:
+            found = dict(ours.objects(file))
+            assert ours.root_digest(file, found).encode() == file.attrs["root_sha256"]
+            assert all(ours.digest(table).encode() == table.attrs["sha256"] for table in found.values() if isinstance(table, h5py.Dataset))
+
+
+def test_both_implementations_say_the_same_of_damaged_files(tmp_path):
+    """Of a file without HDF5's checksums, so that the digests alone can tell."""
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        theirs.seal(file)
+    assert agreed(path)
+    for table in ("cycles/accuracy", "cycles/bytes_out", "cycles/ticks", "overlay/views", "faults/kind", "ranks/wall_s"):
+        shutil.copy(path, tmp_path / "b.h5")
+        assert not agreed(flip(tmp_path / "b.h5", table))
+    changes = (
+        lambda file: file.attrs.modify("hub_count", 2),
+        lambda file: file["config"].attrs.modify("json", "{}"),
+        lambda file: file["cycles/accuracy"].attrs.create("unit", "s"),
+        lambda file: file.move("cycles/loss", "cycles/lost"),
+        lambda file: file.create_dataset("cycles/more", data=1.0),
+        lambda file: file.create_group("more"),
+        lambda file: file["cycles"].pop("loss"),
+        lambda file: file["cycles/loss"].attrs.pop("sha256"),
+    )
+    for change in changes:
+        shutil.copy(path, tmp_path / "b.h5")
+        with h5py.File(tmp_path / "b.h5", "a") as file:
+            change(file)
+        assert not agreed(tmp_path / "b.h5")
+
+
+def test_a_file_whose_root_digest_is_gone_is_told_by_those_of_its_tables(sealed):
+    with h5py.File(sealed, "a") as file:
+        del file.attrs["root_sha256"]
+    with pytest.raises(AnalysisError, match="is damaged"):
+        analysis.load(sealed)
+
+
+# Any damage.
+
+
+@pytest.mark.parametrize("kind, bits, blocks", [("plain", 160, 6), ("sealed", 160, 6), ("parts", 60, 4), ("chained", 40, 4)])
+def test_damage_is_noticed_or_does_no_harm(tmp_path, kind, bits, blocks):
+    """Drawn with a seed; the process has little memory, and a deadline."""
+    command = [sys.executable, HERE / "analysis_damage.py", tmp_path, kind, "1", str(bits), str(blocks)]
+    done = finish(start(command, HERE), 120)
+    told = [json.loads(line) for line in done.out.splitlines()]
+    assert done.code == 0, (told[-2:], done.err)
+    found = dict(zip(told[::2], told[1::2], strict=True))
+    allowed = {"refused", "same", "less"} | ({"other"} if kind in ("plain", "parts") else set())
+    assert {what: said for what, said in found.items() if said not in allowed} == {}
+    assert Counter(found.values())["refused" if kind in ("plain", "sealed") else "less"] > 0
+
+
+# One damage, and what is said of it.
+
+
+def test_a_flipped_bit_of_any_table_is_refused_and_the_table_named(real, sealed):
+    whole = sealed.read_bytes()
+    with h5py.File(sealed) as file:
+        tables_of = {path: one for path, one in ours.objects(file) if isinstance(one, h5py.Dataset) and one.id.get_storage_size()}
+        named = [path for path, one in tables_of.items() if not ours.is_text(one)]
+    assert len(named) > 40
+    for table in named:
+        sealed.write_bytes(whole)
+        with pytest.raises(AnalysisError, match=f"is damaged.*{table[1:]}") as caught:
+            read_record(flip(sealed, table))
+        assert str(sealed) in str(caught.value)
+
+
+def test_a_table_that_nobody_reads_is_damage_unless_it_is_not_looked_for(tmp_path, capsys):
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        theirs.seal(file)
+    whole = analysis.load(path)
+    flip(path, "cycles/loss")
+    for read in (analysis.load, analysis.frame, analysis.runs, analysis.nodes):
+        with pytest.raises(AnalysisError, match="/cycles/loss does not have the SHA-256"):
+            read(path)
+    assert analysis.load(path, verify=False).identical(whole)
+    for read in (analysis.frame, analysis.runs, analysis.nodes):
+        read(path, verify=False)
+    out = tmp_path / "out"
+    for command in (
+        [str(path), "-o", str(out), "--no-figures"],
+        ["export", str(path), "-o", str(tmp_path / "csv")],
+        ["published", str(path)],
+        ["compare", str(path), str(path)],
+    ):
+        assert main([*command, "-q"]) == 2
+        assert "/cycles/loss does not have the SHA-256 that was written with it" in capsys.readouterr().err
+        assert main([*command, "-q", "--no-verify"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("block_bytes", [1, 2**25])
+def test_a_table_that_is_read_has_its_digest_counted_on_the_way(tmp_path, monkeypatch, block_bytes):
+    """Tables of which nobody has read all rows are read for it."""
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        theirs.seal(file)
+    monkeypatch.setattr("healmpi_analysis.source.BLOCK_BYTES", block_bytes)
+    whole = path.read_bytes()
+    for table in TABLES:
+        if table != "own_accuracy":
+            path.write_bytes(whole)
+            read_record(path)
+            with pytest.raises(AnalysisError, match=f"/cycles/{table} does not have the SHA-256|cycles/{table} has numbers from"):
+                read_record(flip(path, f"cycles/{table}", 0))
+    path.write_bytes(whole)
+    with analysis.open_source(flip(path, "cycles/accuracy", 0), ["accuracy", "alive"]) as source:
+        source.read("accuracy", 2, 4)
+        with pytest.raises(AnalysisError, match="/cycles/accuracy does not have the SHA-256"):
+            source.check_passed()
+
+
+def test_a_file_is_looked_through_once_and_anew_when_it_has_changed(sealed, monkeypatch):
+    calls = []
+    monkeypatch.setattr(hdf5.integrity, "digest", lambda table, real=ours.digest: calls.append(table.name) or real(table))
+    monkeypatch.setattr(hdf5, "_SETTLED_NS", -1)
+    read_record(sealed)
+    looked_at = len(calls)
+    read_record(sealed)
+    assert len(calls) == looked_at > 40
+    time.sleep(0.02)  # a file's time has steps
+    flip(sealed, "cycles/accuracy")
+    with pytest.raises(AnalysisError, match=r"is damaged.*cycles/accuracy"):
+        read_record(sealed)
+
+
+def test_a_report_names_a_damaged_file_and_has_the_others(tmp_path, capsys, sealed):
+    write(tmp_path / "b.h5", config(run__seed=2))
+    flip(sealed, "cycles/bytes_out")
+    assert main([str(tmp_path), "-o", str(tmp_path / "out"), "-q", "--no-figures"]) == 0
+    told = capsys.readouterr()
+    assert f"left out: {sealed} is damaged" in told.err and "cycles/bytes_out" in told.err
+    assert "1 of 1 runs, 1 files cannot be read" in told.out
+
+
+def with_damaged(path: Path, table: str, **given) -> Path:
+    """A file without digests of which a table cannot be read: it has HDF5's checksum, and another bit."""
+    write(path, **given)
+    with h5py.File(path, "a") as file:
+        numbers = file[table][()]
+        del file[table]
+        file.create_dataset(table, data=numbers, chunks=True, fletcher32=True)
+    return flip(path, table)
+
+
+def test_damage_that_shows_in_the_middle_of_a_report_leaves_that_file_out(tmp_path, capsys):
+    write(tmp_path / "b.h5", config(run__seed=2))
+    models = np.ones((NODES, 2), np.float32)
+    with_damaged(tmp_path / "a.h5", "models/parameters", settings=config(results__save_models=True), models=models)
+    assert main([str(tmp_path), "-o", str(tmp_path / "out"), "-q", "--no-figures"]) == 0
+    told = capsys.readouterr()
+    assert "a.h5 is damaged" in told.err and "models/parameters" in told.err and "1 of 1 runs, 1 files cannot be read" in told.out
+    assert main([str(tmp_path / "a.h5"), "-o", str(tmp_path / "out"), "-q", "--no-figures"]) == 2
+
+
+def test_damage_that_shows_in_a_figure_leaves_that_file_out(tmp_path):
+    paths = [write(tmp_path / "b.h5"), with_damaged(tmp_path / "a.h5", "overlay/views", settings=config(run__seed=2, rule__fanout=2))]
+    reading = read_all(paths)
+    assert len(reading.records) == 2 and not reading.refused
+    left = without_damaged(reading, lambda good: (list(network.in_degrees(group_records(good.records))), good)[1])
+    assert [record.path for record in left.records] == paths[:1]
+    assert left.refused[0][0] == paths[1] and "a.h5 is damaged" in left.refused[0][1] and "overlay/views" in left.refused[0][1]
+
+
+def test_compare_says_3_of_a_damaged_b_and_2_of_a_damaged_a(tmp_path, capsys, sealed):
+    good = Path(shutil.copy(sealed, tmp_path / "good.h5"))
+    flip(sealed, "groups/size")
+    assert main(["compare", str(good), str(good), "-q", "--include-invalid"]) == 0
+    assert main(["compare", str(good), str(sealed), "-q", "--include-invalid"]) == 3
+    assert "NOT WHOLE:" in capsys.readouterr().out
+    assert main(["compare", str(sealed), str(good), "-q", "--include-invalid"]) == 2
+    # Without digests it shows when bits are compared.
+    good, bad = write(tmp_path / "a.h5"), with_damaged(tmp_path / "b.h5", "cycles/loss")
+    assert main(["compare", str(good), str(bad), "-q"]) == 3
+    assert "b.h5 is damaged" in " ".join(capsys.readouterr().out.split())
+    assert main(["compare", str(bad), str(good), "-q"]) == 2
+
+
+# Prepared files, without digests.
+
+
+def put(name: str, values: object):
+    """Another table in place of one."""
+
+    def change(file: h5py.File) -> None:
+        if name in file:
+            del file[name]
+        file[name] = values
+
+    return change
+
+
+def claim(name: str, shape: tuple[int, ...], **options):
+    """A table of a size that is nowhere on disk."""
+
+    def change(file: h5py.File) -> None:
+        del file[name]
+        file.create_dataset(name, shape, options.pop("dtype", "f4"), **options)
+
+    return change
+
+
+def root(**attrs: object):
+    return lambda file: file.attrs.update(attrs)
+
+
+def configured(text: str):
+    """Another configuration, with its hash."""
+    return lambda file: file["config"].attrs.update({"json": text, "hash": hashlib.sha256(text.encode()).hexdigest()[:16]})
+
+
+def raw_text(group: str, name: str, value: bytes):
+    """A text attribute that says to be UTF-8, of these bytes."""
+
+    def change(file: h5py.File) -> None:
+        kind = h5py.h5t.C_S1.copy()
+        kind.set_size(len(value))
+        kind.set_cset(h5py.h5t.CSET_UTF8)
+        if name in file[group].attrs:
+            del file[group].attrs[name]
+        made = h5py.h5a.create(file[group].id, name.encode(), kind, h5py.h5s.create(h5py.h5s.SCALAR))
+        made.write(np.array(value, f"S{len(value)}"), mtype=kind)
+
+    return change
+
+
+def references(file: h5py.File) -> None:
+    file.create_dataset("cycles/x", data=np.array([file["cycles"].ref], h5py.ref_dtype))
+
+
+def virtual(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((CYCLES, NODES), "f4")
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "x", (CYCLES, NODES))
+    del file["cycles/accuracy"]
+    file.create_virtual_dataset("cycles/accuracy", layout)
+
+
+def unknown_filter(file: h5py.File) -> None:
+    del file["cycles/loss"]
+    file.create_dataset("cycles/loss", data=tables()["loss"], compression="lzf")
+
+
+def in_a_circle(file: h5py.File) -> None:
+    file["cycles/again"] = file["cycles"]
+
+
+PREPARED = {
+    "a soft link": (put("cycles/x", h5py.SoftLink("/cycles")), "x in it is a link to elsewhere"),
+    "an external link": (put("cycles/x", h5py.ExternalLink("elsewhere.h5", "/")), "/ cannot be read .x in it is a link"),
+    "a circle": (in_a_circle, "it has two names, or holds itself"),
+    "a virtual table": (virtual, "/cycles/accuracy cannot be read .its numbers lie in another file"),
+    "an external table": (
+        claim("cycles/loss", (CYCLES, NODES), external=[("/etc/passwd", 0, 96)]),
+        "/cycles/loss cannot be read .its numbers lie in another file",
+    ),
+    "references": (references, "/cycles/x cannot be read .it holds object"),
+    "lists": (claim("cycles/loss", (CYCLES, NODES), dtype=h5py.vlen_dtype(np.int32)), "/cycles/loss cannot be read .it holds object"),
+    "a filter": (unknown_filter, "/cycles/loss cannot be read .its filters"),
+    "a type by name": (lambda file: file.__setitem__("cycles/x", np.dtype("f4")), "/cycles/x cannot be read .it is neither"),
+    "a large table": (claim("cycles/loss", (2**40, 2**20), chunks=(1, 2**10)), "/cycles/loss cannot be read .it claims"),
+    "a table beyond counting": (claim("cycles/loss", (2**40, 2**40), chunks=(1, 2**10)), "/cycles/loss cannot be read .it claims"),
+    "large chunks": (claim("cycles/loss", (1, 2**28), chunks=(1, 2**28)), "/cycles/loss cannot be read .it claims"),
+    "a list of attributes": (
+        lambda file: file.attrs.create("x", ["a"] * 2000, dtype=h5py.string_dtype()),
+        "its attribute x is a list of 2000",
+    ),
+    "nodes of another number": (root(nodes=5), "with 6 cycles and 5 nodes"),
+    "nodes beyond counting": (root(nodes=2**40), "the attribute nodes is 1099511627776, and not a whole number"),
+    "nodes in words": (root(nodes="four"), "the attribute nodes is four"),
+    "more ranks than nodes": (root(ranks=5), "the attribute ranks is 5"),
+    "ranks of another number": (root(ranks=3), "ranks/first_node has the shape .2,. instead of 3|ranks/state"),
+    "hubs": (root(hub_count=2**30), "the attribute hub_count is 1073741824"),
+    "a number that is none": (root(hub_count=np.nan), "the attribute hub_count is nan"),
+    "a verdict": (lambda file: file["summary"].attrs.modify("verdict", "MAYBE"), "the verdict 'MAYBE', and not VALID or INVALID"),
+    "a verdict of bytes": (raw_text("summary", "verdict", b"VA\xffID"), r"the verdict 'VA\\\\udcffID'|the verdict 'VA\\\\xffID'"),
+    "no JSON": (configured("{"), "Expecting property name"),
+    "a list": (configured("[]"), "config/json is no object of objects"),
+    "no sections": (configured('{"run": 3}'), "config/json is no object of objects"),
+    "nan": (configured('{"run": {"seed": NaN}}'), "config/json holds NaN"),
+    "a seed in words": (configured('{"run": {"seed": "one"}}'), "config/json run.seed is one"),
+    "a plan": (configured('{"faults": {"plan": [3]}}'), "faults.plan is no list of objects"),
+    "a cycle in words": (configured('{"faults": {"crash_cycle": "x"}}'), "config/json faults crash_cycle is x"),
+    "a deep configuration": (configured('{"a": {"b": ' + "[" * 100_000 + "]" * 100_000 + "}}"), "recursion"),
+    "another configuration": (
+        lambda file: file["config"].attrs.modify("json", json.dumps(config(run__seed=9))),
+        "is not the configuration that config/hash names",
+    ),
+    "texts for numbers": (put("cycles/is_hub", np.full((CYCLES, NODES), b"1")), "cycles/is_hub holds .S1"),
+    "whole accuracies": (put("cycles/accuracy", np.ones((CYCLES, NODES), int)), "cycles/accuracy holds int64"),
+    "more than all": (put("cycles/accuracy", np.full((CYCLES, NODES), 7.0)), "cycles/accuracy has numbers from 7.0 to 7.0"),
+    "half alive": (put("cycles/alive", np.full((CYCLES, NODES), 2, np.int8)), "cycles/alive has numbers from 2 to 2"),
+    "times that are none": (put("cycles/seconds", np.full((CYCLES, NODES, 6), np.nan)), "cycles/seconds has numbers from nan"),
+    "other kinds": (put("cycles/messages_in", np.zeros((CYCLES, NODES, 3), int)), "cycles/messages_in has the shape .6, 4, 3. instead of"),
+    "kinds twice": (put("cycles/kind", np.array([b"a"] * 5)), "cycles/kind has a name twice"),
+    "kinds in numbers": (put("cycles/kind", np.arange(5)), "cycles/kind holds int64"),
+    "cycles backwards": (put("cycles/cycle", np.arange(CYCLES)[::-1]), "cycles/cycle does not ascend"),
+    "a group for a table": (lambda file: (file["cycles"].pop("alive"), file.create_group("cycles/alive")), "is damaged or lacks"),
+    "views of others": (put("overlay/views", np.zeros((CYCLES, 9, 3), int)), "overlay/views has the shape"),
+    "a fault of nobody": (put("faults/node", np.array([77])), "faults/node has numbers from 77 to 77"),
+    "faults of two lengths": (put("faults/node", np.array([1, 2])), "faults/node has the shape .2,. instead of 1"),
+    "blocks that overlap": (put("ranks/first_node", np.array([0, 1])), "the blocks of nodes in ranks/first_node"),
+    "a state": (put("ranks/state", np.array([0, 9], np.int8)), "ranks/state has numbers from 0 to 9"),
+    "no ranks": (lambda file: file.pop("ranks"), "is damaged or lacks"),
+    "classes": (put("cycles/class_accuracy", np.ones((3, 2))), "cycles/class_accuracy has the shape"),
+    "models": (put("models/parameters", np.ones((9, 2))), "models/parameters has the shape"),
+}
+
+
+@pytest.mark.parametrize("name", PREPARED)
+def test_a_prepared_file_is_refused_in_a_sentence_with_or_without_digests(tmp_path, name):
+    change, message = PREPARED[name]
+    path = write(tmp_path / "a file.h5")
+    with h5py.File(path, "a") as file:
+        change(file)
+    for verify in (True, False):
+        with pytest.raises(AnalysisError, match=message) as caught:
+            analysis.load(path, verify=verify)
+        assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+        str(caught.value).encode()
+
+
+def test_a_prepared_file_with_digests_of_its_own_is_refused_the_same(tmp_path):
+    for name in ("another configuration", "a verdict", "more ranks than nodes", "cycles backwards"):
+        path = write(tmp_path / "a.h5")
+        with h5py.File(path, "a") as file:
+            PREPARED[name][0](file)
+            theirs.seal(file)
+        with pytest.raises(AnalysisError, match=PREPARED[name][1]):
+            read_record(path)
+
+
+def test_texts_that_are_no_utf8_are_shown_with_escapes(tmp_path, capsys):
+    path = write(tmp_path / "a.h5", scenario="no faults", facts={"started": "2026"})
+    with h5py.File(path, "a") as file:
+        raw_text("/", "title", b"he\xe9al")(file)
+        raw_text("provenance", "command", b"\x1b[31m\xff")(file)
+        file["ranks/host"][:] = np.array([b"\xff\xfe", b"b"])
+    assert r"\xe9" in read_record(path).algorithm or r"\udce9" in read_record(path).algorithm
+    assert main([str(path), "-o", str(tmp_path / "out"), "-q", "--no-figures"]) == 0, capsys.readouterr().err
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "\x1b" not in page and r"\xff" in page
+
+
+def test_a_size_that_a_file_asks_for_is_not_taken(tmp_path):
+    """Without any cycle nothing on disk speaks against the sizes; the memory of the machine does."""
+    with pytest.raises(ValueError, match=r"it takes \d+ bytes of memory, more than there is"):
+        checks.fits_memory(2**60, "it")
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        for name in [*contract.REQUIRED, "accuracy", "cycle"]:
+            kind, (_, *lengths) = file[f"cycles/{name}"].dtype, file[f"cycles/{name}"].shape
+            wide = [2**40 if length == NODES else length for length in lengths]
+            claim(f"cycles/{name}", (0, *wide), chunks=(1, *[1] * len(wide)), maxshape=(None, *wide), dtype=kind)(file)
+        file.attrs["nodes"] = 2**40
+    with pytest.raises(AnalysisError, match="the attribute nodes is"):
+        read_record(path)
+
+
+# Parts.
+
+
+def part(**attrs: object):
+    return lambda file: file.attrs.update(attrs)
+
+
+def counts(*values: int):
+    return lambda file: file["committed"].__setitem__(slice(None), values)
+
+
+def huge_size(file: h5py.File) -> None:
+    file["committed"][:] = [6, 6, 6, 12, 1]
+    file["groups/size"], file["groups/members"] = np.array([2, 2, 2, 2, 2, 2 + 2**27], np.int32), np.zeros(12, np.int32)
+
+
+PARTS = {
+    "negative counts": (counts(-1, 6, 0, 0, 1), "committed says -1 rows of cycles/"),
+    "counts beyond the tables": (counts(13, 6, 0, 0, 1), "committed says 13 rows of cycles/cycle, which has 12"),
+    "faults beyond the tables": (counts(6, 6, 0, 0, 3), "committed says 3 rows of faults/cycle, which has 2"),
+    "few counts": (put("committed", np.arange(3)), "is damaged or lacks"),
+    "a size": (huge_size, "groups/size has numbers from 2 to 134217730"),
+    "many nodes": (part(total_nodes=2**20), "it hosts 2 nodes of 1048576 on 2 ranks"),
+    "nodes beyond counting": (part(total_nodes=2**40), "the attribute total_nodes is"),
+    "many ranks": (part(ranks=2**31), "the attribute ranks is 2147483648"),
+    "many ranks of many nodes": (part(ranks=2**20, total_nodes=2**20), "it hosts 2 nodes of 1048576"),
+    "many hubs": (part(hub_count=2**30), "the attribute hub_count is 1073741824"),
+    "other nodes": (part(node_count=3), "cycles/seconds has the shape"),
+    "no nodes": (part(node_count=0), "the attribute node_count is 0"),
+    "a place beyond the nodes": (part(first_node=3), "the attribute first_node is 3"),
+    "a rank beyond the ranks": (part(rank=7), "the attribute rank is 7"),
+    "no hubs": (lambda file: file["cycles"].pop("is_hub"), "there is no table cycles/is_hub"),
+    "no configuration": (lambda file: file.pop("config"), "is damaged or lacks"),
+    "another configuration": (lambda file: file["config"].attrs.modify("json", "{}"), "is not the configuration"),
+    "no cycles": (lambda file: file.pop("cycles"), "is damaged or lacks"),
+    "a virtual table": (lambda file: virtual_part(file), "its numbers lie in another file"),
+    "a link": (put("cycles/x", h5py.ExternalLink("elsewhere.h5", "/")), "x in it is a link to elsewhere"),
+}
+
+
+def virtual_part(file: h5py.File) -> None:
+    layout = h5py.VirtualLayout((2 * CYCLES, 2), "f4")
+    layout[:] = h5py.VirtualSource("elsewhere.h5", "x", (2 * CYCLES, 2))
+    del file["cycles/accuracy"]
+    file.create_virtual_dataset("cycles/accuracy", layout)
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_that_cannot_be_believed_is_unreadable_and_the_others_are_read(tmp_path, name):
+    folder = write_parts(tmp_path / "a.h5")
+    change, message = PARTS[name]
+    with h5py.File(folder / "rank-00000.h5", "a") as file:
+        change(file)
+    record = read_record(folder)
+    assert record.rank_table["state"].tolist() == ["unreadable", "unfinished"] and record.series["live"].tolist() == [2] * 4
+    (reason,) = record.facts.reasons[1:]
+    assert re.search(message, reason) and "rank-00000.h5" in reason
+    shutil.copy(folder / "rank-00000.h5", folder / "rank-00001.h5")
+    with pytest.raises(AnalysisError, match="has no part that can be read"):
+        read_record(folder)
+
+
+def test_a_text_that_is_said_to_be_a_list_is_not_read(tmp_path):
+    """One bit makes a list of a text of any length, and HDF5 crashes as it reads the one for the other."""
+    folder = write_parts(tmp_path / "a.h5")
+    path = folder / "rank-00000.h5"
+    data = path.read_bytes()
+    for name in (b"schema\0", b"schema_version\0", b"title\0"):
+        places = [match.start() + data[match.start() :].find(b"\x19\x01") for match in re.finditer(re.escape(name), data)]
+        for place in places:
+            path.write_bytes(data[: place + 1] + b"\0" + data[place + 2 :])
+            assert read_record(folder).rank_table["state"].tolist() == ["unreadable", "unfinished"]
+        assert places or name == b"title\0"
+
+
+def test_a_part_whose_overlay_is_gone_is_read_without_views(tmp_path):
+    folder = write_parts(tmp_path / "a.h5")
+    with h5py.File(folder / "rank-00000.h5", "a") as file:
+        del file["overlay"]
+    with analysis.open_source(folder) as source:
+        assert len(source.view_cycles()) == 0 and len(source.cycles) == 4
+
+
+def test_parts_of_one_rank_or_of_the_same_nodes_are_refused(tmp_path):
+    folder = write_parts(tmp_path / "a.h5")
+    with h5py.File(folder / "rank-00001.h5", "a") as file:
+        file.attrs["first_node"] = 1
+    with pytest.raises(AnalysisError, match="host the same nodes"):
+        read_record(folder)
+
+
+def test_a_part_with_digests_counts_up_to_the_flush_that_is_damaged(chained):
+    whole = read_record(chained)
+    assert whole.rank_table["state"].tolist() == ["finished"] * 2 and whole.facts.reasons == (
+        "parts of 2 of 2 ranks, 2 finished; not merged and not judged",
+    )
+    with h5py.File(chained / "rank-00001.h5", "a") as file:
+        file["cycles/bytes_out"][5, 1, 0] ^= 1
+    cut = read_record(chained)
+    assert cut.cycles.tolist() == [1, 2, 3, 4] and cut.series.equals(whole.series.iloc[:4])
+    assert cut.rank_table["state"].tolist() == ["finished", "unfinished"]
+    assert any("rank-00001.h5 is damaged after cycle 4: counted up to there" in reason for reason in cut.facts.reasons)
+    with hdf5.verification(False):
+        assert len(read_record(chained).cycles) == damage.CYCLES
+
+
+def test_a_part_of_which_the_start_does_not_hold_is_unreadable(chained):
+    with h5py.File(chained / "rank-00000.h5", "a") as file:
+        file["provenance"].attrs["healmpi"] = "1"
+    record = read_record(chained)
+    assert record.rank_table["state"].tolist() == ["unreadable", "finished"]
+    assert any("do not have the SHA-256 that was written with them" in reason for reason in record.facts.reasons)
+
+
+def test_a_part_of_which_the_end_does_not_hold_is_unfinished_and_its_facts_are_not_believed(chained):
+    with h5py.File(chained / "rank-00000.h5", "a") as file:
+        file["facts"].attrs["wall_s"] = 9.0
+    record = read_record(chained)
+    assert record.rank_table["state"].tolist() == ["unfinished", "finished"] and len(record.cycles) == damage.CYCLES
+    assert np.isnan(record.rank_table["wall_s"][0]) and record.rank_table["wall_s"][1] == 2.0
+
+
+def test_a_comparison_names_a_part_that_is_left_out(tmp_path, chained):
+    (chained / "rank-00000.h5").write_bytes(b"")
+    (broken, *_) = compare(write(tmp_path / "a.h5"), chained).broken
+    assert "is UNJUDGED" in broken and "rank-00000.h5 is empty" in broken
+
+
+def test_the_hash_of_a_configuration_is_that_of_its_text():
+    settings = config()
+    assert checks.configuration(json.dumps(settings), hash_of(settings)) == settings
+    with pytest.raises(ValueError, match="is not the configuration"):
+        checks.configuration(json.dumps(settings), "")
