@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up and passes the tests, under Open MPI and MPICH. On 2 cores:
-#   bash jobs/test.sh                      all of them, about fourteen minutes
+#   bash jobs/test.sh                      all of them, about ten minutes
 #   bash jobs/test.sh fast                 linter, type checker, pure tests, each MPI once: two minutes
 #   bash jobs/test.sh soak [MINUTES]       draws new runs until the time is over (10), and prints the seed of what fails
 #   bash jobs/test.sh documents [FILE ...] does what the documents tell their readers to type; three minutes

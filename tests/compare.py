@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+from digests import fixed_length
 
 GROUPS = ("cycles", "overlay", "groups", "faults", "partition", "models")
 
@@ -16,9 +17,8 @@ def tables(path: Path) -> dict[str, np.ndarray]:
     with h5py.File(path) as file:
         for group in GROUPS:
             if group in file:
-                file[group].visititems(
-                    lambda name, item, group=group: found.update({f"{group}/{name}": item[...]}) if isinstance(item, h5py.Dataset) else None
-                )
+                for name, item in file[group].items():
+                    found[f"{group}/{name}"] = fixed_length(item)
     return {name: value for name, value in found.items() if "seconds" not in name and "phase" not in name}
 
 

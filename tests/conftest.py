@@ -1,11 +1,17 @@
 """Shared by all tests: helpers in this folder can be imported, and hypothesis prints the example that reproduces a failure."""
 
+import signal
 import sys
 from pathlib import Path
 
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+for number in (signal.SIGINT, signal.SIGHUP):
+    # Who starts tests in the background has these ignored, and what tests start would inherit that.
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 LONGEST_FIRST = (
     *("worlds", "paper_elevator", "suite", "paper_heal", "checkpoint", "analysis_report", "slurm", "extending"),

@@ -18,6 +18,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from healmpi.results.schema import column
+
 LEARNT = ("cycles/accuracy", "cycles/loss", "cycles/train_loss", "cycles/model_crc32", "models/sha256")
 """Tables that depend on torch's last bits."""
 
@@ -44,13 +46,19 @@ def digests(path: Path) -> dict[str, str]:
                     used = sorted((kind, column) for column, kind in enumerate(kinds) if table[:, :, column].any())
                     found |= {f"{group}/{name}/{kind}": _hash(table[:, :, column]) for kind, column in used}
                 else:
-                    found[f"{group}/{name}"] = _hash(_details(file) if f"{group}/{name}" == "faults/detail" else table[...])
+                    found[f"{group}/{name}"] = _hash(_details(file) if f"{group}/{name}" == "faults/detail" else fixed_length(table))
     return found
+
+
+def fixed_length(table: h5py.Dataset) -> np.ndarray:
+    """A table's values; texts as the schema declares them, of one length, so that they have bytes to compare."""
+    values = table[...]
+    return values.astype(column(table.name.lstrip("/")).dtype) if values.dtype.hasobject else values
 
 
 def _details(file: h5py.File) -> np.ndarray:
     """What befell nodes; remarks on the plan are words."""
-    kinds, details = file["faults/kind"][:], file["faults/detail"][:]
+    kinds, details = fixed_length(file["faults/kind"]), fixed_length(file["faults/detail"])
     return np.where((kinds == b"none") | (kinds == b"loss"), b"", details)
 
 

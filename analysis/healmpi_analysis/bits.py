@@ -26,6 +26,9 @@ CAPABILITY = "cpu_capability"
 
 BLOCK_ROWS = 256
 
+TEXT = np.dtype("S256")
+"""Longer than any text in a table."""
+
 
 @dataclass(frozen=True, slots=True)
 class Differs:
@@ -88,7 +91,7 @@ def _where(left: h5py.File, right: h5py.File, name: str) -> tuple[bool, int | No
         return True, None
     one, other = left[name], right[name]
     by_kind = name.partition("/")[2] in BY_KIND
-    if one.dtype != other.dtype or one.shape[:2] != other.shape[:2] or (not by_kind and one.shape != other.shape):
+    if _type(one) != _type(other) or one.shape[:2] != other.shape[:2] or (not by_kind and one.shape != other.shape):
         return True, None
     if not one.ndim:
         return one[()].tobytes() != other[()].tobytes(), None
@@ -101,9 +104,14 @@ def _where(left: h5py.File, right: h5py.File, name: str) -> tuple[bool, int | No
     return False, None
 
 
+def _type(table: h5py.Dataset) -> np.dtype:
+    """Texts are the same whether they have a fixed length, as up to schema 1.3, or any."""
+    return TEXT if table.dtype.hasobject or table.dtype.kind == "S" else table.dtype
+
+
 def _piece(table: h5py.Dataset, rows: slice, columns: list[int]) -> np.ndarray:
-    """Some rows; columns: of the last axis, all where none is given."""
-    block = table[rows]
+    """Some rows; columns: of the last axis, all where none is given. Texts with one length, so that they have bytes to compare."""
+    block = table[rows].astype(_type(table), copy=False)
     return np.ascontiguousarray(block[..., columns] if columns else block)
 
 

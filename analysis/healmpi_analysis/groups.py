@@ -111,7 +111,9 @@ def _names(records: Sequence[Record], scenarios: dict) -> list[tuple[str, str]]:
     for record in records:
         alike = [one for one in records if one.algorithm == record.algorithm]
         telling = [name for name in kept if len({repr(one.config.get(name)) for one in alike}) > 1 and _counts(name, record)]
-        if partitions and PARTITION not in telling and record.config.get(PARTITION) != PLAIN_PARTITION:
+        # A single node gets everything, however data are dealt.
+        skewed = record.config.get(PARTITION) != PLAIN_PARTITION and record.facts.nodes > 1
+        if partitions and skewed and PARTITION not in telling:
             telling.append(PARTITION)
         fields = [f"{_short(name)}={record.config.get(name)}" for name in telling]
         variant = " ".join([record.algorithm, *fields])

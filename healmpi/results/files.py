@@ -16,6 +16,7 @@ import numpy as np
 
 from healmpi.results import integrity, structure
 from healmpi.results.folder import PartsFolder
+from healmpi.results.heaps import check_heaps
 from healmpi.results.schema import PART_SCHEMA, SCHEMA, SCHEMA_VERSION, ResultsError, bounded
 
 METADATA_BYTES = 512 * 1024
@@ -71,6 +72,8 @@ def _refuse_absent(path: Path) -> None:
 def _opened(path: Path, schema: str) -> h5py.File:
     _refuse_foreign_bytes(path)
     try:
+        if schema == SCHEMA:  # a part is opened again and again
+            check_heaps(path)
         file = open_file(path, "r")
     except integrity.FAULTS as error:
         raise ResultsError(f"{path} is truncated or damaged: HDF5 cannot open it ({integrity.first_line(error)})") from None

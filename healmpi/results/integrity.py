@@ -30,6 +30,12 @@ MOST_OBJECTS, DEEPEST, MOST_ATTRIBUTES, MOST_TEXTS = 10_000, 8, 1_000, 1_000
 
 LONGEST_ATTRIBUTE_BYTES = 64 * 1024 * 1024
 
+LONGEST_TEXT_BYTES = 1024
+"""Of a text in a table; those in attributes have any length."""
+
+_TEXT = np.dtype([("length", "<u4"), ("place", "<u8"), ("number", "<u4")])
+"""How HDF5 notes a text of any length where the table is: bytes, and where they are in a heap."""
+
 LARGEST_CHUNK_BYTES = 16 * 1024 * 1024
 """HDF5 holds a chunk in memory as a whole."""
 
@@ -118,7 +124,7 @@ def check_plain(path: str, one: h5py.Group | h5py.Dataset) -> None:
         return
     if not isinstance(one, h5py.Dataset) or one.shape is None:
         raise ValueError("it is neither a group nor a table")
-    if one.dtype.kind not in "biufS" or one.dtype.hasobject:
+    if one.dtype.kind not in "biufS" and not is_text(one):
         raise ValueError(f"it holds {one.dtype}, which healmpi does not write")
     creation = one.id.get_create_plist()
     if one.is_virtual or creation.get_external_count():
@@ -129,11 +135,36 @@ def check_plain(path: str, one: h5py.Group | h5py.Dataset) -> None:
     claimed, stored = one.nbytes, one.id.get_storage_size()
     if (claimed > 1024 * 1024 and claimed > COMPRESSION_LIMIT * stored) or stored > one.file.id.get_filesize():
         raise ValueError(f"it claims {claimed} bytes and has {stored}")
+    if is_text(one):
+        _check_texts(one)
     _check_chunks(one)
 
 
+def is_text(table: h5py.Dataset) -> bool:
+    """Whether it holds texts of any length."""
+    return table.dtype.hasobject and h5py.check_string_dtype(table.dtype) is not None
+
+
+def _check_texts(table: h5py.Dataset) -> None:
+    """HDF5 takes as much memory as a text says to be long, before it looks where it is."""
+    if table.chunks is not None:
+        raise ValueError("its texts are in chunks, which healmpi does not write")
+    place = table.id.get_offset()
+    if place is None or not table.size:
+        return
+    with open(table.file.filename, "rb") as stream:
+        stream.seek(place)
+        for _ in range(0, table.size, BLOCK_BYTES // _TEXT.itemsize):
+            found = np.frombuffer(stream.read(BLOCK_BYTES), _TEXT)
+            most = int(found["length"].max(initial=0))
+            if most > LONGEST_TEXT_BYTES:
+                raise ValueError(f"a text in it has {most} bytes")
+
+
 def _check_attribute(name: str, attribute: h5py.h5a.AttrID) -> None:
-    size, count = attribute.get_storage_size(), math.prod(attribute.shape)
+    count = math.prod(attribute.shape)
+    # Of one without elements HDF5 does not say the size.
+    size = attribute.get_storage_size() if count else 0
     if size > LONGEST_ATTRIBUTE_BYTES:
         raise ValueError(f"its attribute {name} has {size} bytes")
     # Elements of any length can all lead to the same long text.
@@ -164,10 +195,13 @@ def _check_chunks(table: h5py.Dataset) -> None:
 
 
 def digest(dataset: h5py.Dataset) -> str:
-    """SHA-256 of a dataset's type, shape and numbers, in hexadecimal digits."""
-    found = hashlib.sha256(f"{dataset.dtype.str} {_shape(dataset)}\n".encode())
+    """SHA-256 of a dataset's type, shape and numbers (of texts of any length: lines of their bytes), in hexadecimal digits."""
+    found = hashlib.sha256(f"{_type(dataset)} {_shape(dataset)}\n".encode())
     for block in blocks(dataset):
-        found.update(np.ascontiguousarray(block).data)
+        if block.dtype.hasobject:
+            found.update("".join(f"{text.hex()}\n" for text in block.reshape(-1)).encode())
+        else:
+            found.update(np.ascontiguousarray(block).data)
     return found.hexdigest()
 
 
@@ -194,12 +228,16 @@ def root_digest(file: h5py.File) -> str:
     found = hashlib.sha256()
     for path, one in objects(file):
         if isinstance(one, h5py.Dataset):
-            found.update(f"dataset {path} {one.dtype.str} {_shape(one)} {_text(one.attrs[DIGEST])}\n".encode())
+            found.update(f"dataset {path} {_type(one)} {_shape(one)} {_text(one.attrs[DIGEST])}\n".encode())
         else:
             found.update(f"group {path}\n".encode())
         for name in sorted(set(one.attrs) - {DIGEST, ROOT_DIGEST}):
             found.update(f"attribute {name} {_value(file, one.attrs[name])}\n".encode())
     return found.hexdigest()
+
+
+def _type(dataset: h5py.Dataset) -> str:
+    return "text" if dataset.dtype.hasobject else dataset.dtype.str
 
 
 def _shape(dataset: h5py.Dataset) -> str:

@@ -23,7 +23,7 @@ Problems = Iterator[tuple[str, str]]
 SEALED_SINCE = 4
 """The second number of the first schema version that has digests."""
 
-LONGEST_NUMBER, LONGEST_TEXT_BYTES = 2**31 - 1, 1024
+LONGEST_NUMBER = 2**31 - 1
 
 _SINCE = {
     "cycles/carries_model": 2, "cycles/own_accuracy": 3, "cycles/class_accuracy": 3, "cycles/label": 3, "partition/test_counts": 3,
@@ -159,7 +159,7 @@ def _table(file: h5py.File, group: str, column: Column) -> Problems:
     path, table = f"{group}/{column.name}", file[group][column.name]
     if not isinstance(table, h5py.Dataset):
         yield path, "is not a table"
-    if not _is_type(table.dtype, column):
+    if not _is_type(table, column):
         yield path, f"holds {table.dtype}, not {np.dtype(column.dtype)}"
     if table.ndim != len(column.dims):
         yield path, f"has {table.ndim} dimensions, not {len(column.dims)}"
@@ -171,9 +171,11 @@ def _table(file: h5py.File, group: str, column: Column) -> Problems:
         yield path, "has no unit"
 
 
-def _is_type(dtype: np.dtype, column: Column) -> bool:
+def _is_type(table: h5py.Dataset, column: Column) -> bool:
+    dtype = table.dtype
     if column.dtype.startswith("S"):
-        return dtype.kind == "S" and dtype.itemsize <= LONGEST_TEXT_BYTES
+        # Since 1.4 texts have any length.
+        return integrity.is_text(table) or (dtype.kind == "S" and dtype.itemsize <= integrity.LONGEST_TEXT_BYTES)
     # Only numbers of samples can outgrow their type.
     return dtype == np.dtype(column.dtype) or (column.name == "sample" and column.is_scale and dtype == np.dtype("i8"))
 
