@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -29,7 +30,6 @@ from healmpi.results.schema import (
     fact_column,
     fixed,
 )
-
 
 LIBVER = ("v110", "v110")
 """Since HDF5 1.10 all structures of a file can have checksums. Parts are in the older format, which is readable after a kill."""
@@ -267,7 +267,7 @@ def _write_partition(group: tables.Group, run: Run) -> None:
 def _fill_lost(table: h5py.Dataset, run: Run, value: float) -> None:
     """Rows of nodes that no part has. They are written, so that no table claims to be much longer than what is there."""
     ends = [(0, 0), *((part.first, part.first + part.count) for part in run.parts), (run.nodes, run.nodes)]
-    for (_, start), (stop, _) in zip(ends, ends[1:], strict=False):
+    for (_, start), (stop, _) in itertools.pairwise(ends):
         if stop > start and table.size:
             reserve(table.file, int((stop - start) * np.prod(table.shape[1:])) * table.dtype.itemsize // 64)
             table[start:stop] = value

@@ -36,6 +36,8 @@ LONGEST_TEXT_BYTES = 1024
 _TEXT = np.dtype([("length", "<u4"), ("place", "<u8"), ("number", "<u4")])
 """How HDF5 notes a text of any length where the table is: bytes, and where they are in a heap."""
 
+TEXTS_AT_ONCE = 1024 * 1024
+
 LARGEST_CHUNK_BYTES = 16 * 1024 * 1024
 """HDF5 holds a chunk in memory as a whole."""
 
@@ -72,21 +74,25 @@ def is_sealed(file: h5py.File) -> bool:
     return ROOT_DIGEST in file.attrs
 
 
-def check(file: h5py.File, path: Path, digests: bool = True) -> None:
-    """Raises Damage: an object is no plain one, or a digest does not hold.
+def check(file: h5py.File, path: Path, digests: bool = True) -> dict[str, Any]:
+    """All objects by path, the root as '/'. Raises Damage: one is no plain one, or a digest does not hold.
 
     digests: False looks at the objects alone, and reads no numbers; so it is for a file that is not sealed.
     """
-    table = "/"
+    table, found, total = "/", {}, hashlib.sha256()
     try:
         digests = digests and is_sealed(file)
         for table, one in objects(file):
             check_plain(table, one)
             if digests and isinstance(one, h5py.Dataset) and _text(one.attrs[DIGEST]) != digest(one):
                 raise Damage(path, table, "does not have the SHA-256 that was written with it")
+            if digests:
+                total.update(_described(file, table, one))
+            found[table] = one
         table = "/"
-        if digests and _text(file.attrs[ROOT_DIGEST]) != root_digest(file):
+        if digests and _text(file.attrs[ROOT_DIGEST]) != total.hexdigest():
             raise Damage(path, table, "and what names and describes its tables do not have the SHA-256 that was written with them")
+        return found
     except FAULTS as error:
         raise Damage(path, table, f"cannot be read ({first_line(error)})") from None
 
@@ -154,8 +160,9 @@ def _check_texts(table: h5py.Dataset) -> None:
         return
     with open(table.file.filename, "rb") as stream:
         stream.seek(place)
-        for _ in range(0, table.size, BLOCK_BYTES // _TEXT.itemsize):
-            found = np.frombuffer(stream.read(BLOCK_BYTES), _TEXT)
+        for start in range(0, table.size, TEXTS_AT_ONCE):
+            count = min(TEXTS_AT_ONCE, table.size - start)
+            found = np.frombuffer(stream.read(count * _TEXT.itemsize), _TEXT)
             most = int(found["length"].max(initial=0))
             if most > LONGEST_TEXT_BYTES:
                 raise ValueError(f"a text in it has {most} bytes")
@@ -227,13 +234,16 @@ def root_digest(file: h5py.File) -> str:
     """SHA-256 of the names, types, shapes, attributes and digests of all objects, in hexadecimal digits."""
     found = hashlib.sha256()
     for path, one in objects(file):
-        if isinstance(one, h5py.Dataset):
-            found.update(f"dataset {path} {_type(one)} {_shape(one)} {_text(one.attrs[DIGEST])}\n".encode())
-        else:
-            found.update(f"group {path}\n".encode())
-        for name in sorted(set(one.attrs) - {DIGEST, ROOT_DIGEST}):
-            found.update(f"attribute {name} {_value(file, one.attrs[name])}\n".encode())
+        found.update(_described(file, path, one))
     return found.hexdigest()
+
+
+def _described(file: h5py.File, path: str, one: h5py.Group | h5py.Dataset) -> bytes:
+    """The lines of an object. Raises ValueError: a text in it is not UTF-8."""
+    is_table = isinstance(one, h5py.Dataset)
+    lines = [f"dataset {path} {_type(one)} {_shape(one)} {_text(one.attrs[DIGEST])}" if is_table else f"group {path}"]
+    lines += [f"attribute {name} {_value(file, one.attrs[name])}" for name in sorted(set(one.attrs) - {DIGEST, ROOT_DIGEST})]
+    return "\n".join([*lines, ""]).encode()
 
 
 def _type(dataset: h5py.Dataset) -> str:
@@ -247,6 +257,7 @@ def _shape(dataset: h5py.Dataset) -> str:
 def _value(file: h5py.File, value: Any) -> str:
     """An attribute's value as text: texts as JSON, numbers by type and bytes, references (of dimensions) by what they lead to."""
     if isinstance(value, str):
+        value.encode()  # of bytes that are not UTF-8 h5py makes what cannot be encoded
         return json.dumps(value)
     if isinstance(value, h5py.Reference):
         return json.dumps(file[value].name)
