@@ -47,9 +47,11 @@ def read(path: Path) -> dict[str, object]:
     """All that a reader can see of a file, in plain values."""
     with h5py.File(path) as file:
         found: dict[str, object] = {}
-        for name, one in integrity.objects(file):
+        everything = dict(integrity.objects(file))
+        names = integrity._names(everything)
+        for name, one in everything.items():
             found[name] = (one.dtype.str, one.shape, np.asarray(one[()]).tolist().__repr__()) if isinstance(one, h5py.Dataset) else "group"
-            found |= {f"{name}@{key}": integrity._value(file, one.attrs[key]) for key in one.attrs}
+            found |= {f"{name}@{key}": integrity._value(one, names, one.attrs[key]) for key in one.attrs}
     return found
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,9 @@ KNOWN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILT
 DIMENSIONS = {"DIMENSION_LIST", "REFERENCE_LIST"}
 """The attributes in which HDF5 notes which dimensions a table has: the only ones that refer to other objects."""
 
+Names = dict[int, str]
+"""Paths of objects by their address in the file."""
+
 FAULTS = (LookupError, OSError, RuntimeError, AttributeError, TypeError, ValueError, MemoryError, ArithmeticError)
 """What h5py raises where bytes are not what HDF5 wrote."""
 
@@ -61,11 +64,12 @@ class Damage(ResultsError):
         self.table = table
 
 
-def seal(file: h5py.File) -> None:
-    """Write the digests of all that is in the file. Nothing may be changed afterwards. Raises OSError."""
-    for _, one in objects(file):
+def seal(file: h5py.File, known: Mapping[str, str] | None = None) -> None:
+    """Write the digests of all that is in the file. Nothing may be changed afterwards. known: digests of tables. Raises OSError."""
+    known = known or {}
+    for path, one in objects(file):
         if isinstance(one, h5py.Dataset):
-            one.attrs[DIGEST] = np.bytes_(digest(one))
+            one.attrs[DIGEST] = np.bytes_(known.get(path) or digest(one))
     file.attrs[ROOT_DIGEST] = np.bytes_(root_digest(file))
 
 
@@ -83,12 +87,14 @@ def check(file: h5py.File, path: Path, digests: bool = True) -> dict[str, Any]:
     try:
         digests = digests and is_sealed(file)
         for table, one in objects(file):
+            found[table] = one
+        names = _names(found) if digests else {}
+        for table, one in found.items():
             check_plain(table, one)
             if digests and isinstance(one, h5py.Dataset) and _text(one.attrs[DIGEST]) != digest(one):
                 raise Damage(path, table, "does not have the SHA-256 that was written with it")
             if digests:
-                total.update(_described(file, table, one))
-            found[table] = one
+                total.update(_described(names, table, one))
         table = "/"
         if digests and _text(file.attrs[ROOT_DIGEST]) != total.hexdigest():
             raise Damage(path, table, "and what names and describes its tables do not have the SHA-256 that was written with them")
@@ -201,9 +207,14 @@ def _check_chunks(table: h5py.Dataset) -> None:
         raise ValueError(f"a chunk of {size} bytes has {longest} on disk")
 
 
+def begin(dataset: h5py.Dataset) -> Any:
+    """The hash of a dataset's type and shape, to be updated with all its numbers in C order."""
+    return hashlib.sha256(f"{_type(dataset)} {_shape(dataset)}\n".encode())
+
+
 def digest(dataset: h5py.Dataset) -> str:
     """SHA-256 of a dataset's type, shape and numbers (of texts of any length: lines of their bytes), in hexadecimal digits."""
-    found = hashlib.sha256(f"{_type(dataset)} {_shape(dataset)}\n".encode())
+    found = begin(dataset)
     for block in blocks(dataset):
         if block.dtype.hasobject:
             found.update("".join(f"{text.hex()}\n" for text in block.reshape(-1)).encode())
@@ -232,17 +243,23 @@ def blocks(dataset: h5py.Dataset, start: tuple[int, ...] = ()) -> Iterator[np.nd
 
 def root_digest(file: h5py.File) -> str:
     """SHA-256 of the names, types, shapes, attributes and digests of all objects, in hexadecimal digits."""
-    found = hashlib.sha256()
-    for path, one in objects(file):
-        found.update(_described(file, path, one))
-    return found.hexdigest()
+    found, total = dict(objects(file)), hashlib.sha256()
+    names = _names(found)
+    for path, one in found.items():
+        total.update(_described(names, path, one))
+    return total.hexdigest()
 
 
-def _described(file: h5py.File, path: str, one: h5py.Group | h5py.Dataset) -> bytes:
+def _names(found: Mapping[str, Any]) -> Names:
+    """What the references among the attributes lead to. HDF5 would look for the name through all of the file."""
+    return {h5py.h5o.get_info(one.id).addr: path for path, one in found.items()}
+
+
+def _described(names: Names, path: str, one: h5py.Group | h5py.Dataset) -> bytes:
     """The lines of an object. Raises ValueError: a text in it is not UTF-8."""
     is_table = isinstance(one, h5py.Dataset)
     lines = [f"dataset {path} {_type(one)} {_shape(one)} {_text(one.attrs[DIGEST])}" if is_table else f"group {path}"]
-    lines += [f"attribute {name} {_value(file, one.attrs[name])}" for name in sorted(set(one.attrs) - {DIGEST, ROOT_DIGEST})]
+    lines += [f"attribute {name} {_value(one, names, one.attrs[name])}" for name in sorted(set(one.attrs) - {DIGEST, ROOT_DIGEST})]
     return "\n".join([*lines, ""]).encode()
 
 
@@ -254,20 +271,20 @@ def _shape(dataset: h5py.Dataset) -> str:
     return "x".join(map(str, dataset.shape)) or "scalar"
 
 
-def _value(file: h5py.File, value: Any) -> str:
+def _value(one: h5py.Group | h5py.Dataset, names: Names, value: Any) -> str:
     """An attribute's value as text: texts as JSON, numbers by type and bytes, references (of dimensions) by what they lead to."""
     if isinstance(value, str):
         value.encode()  # of bytes that are not UTF-8 h5py makes what cannot be encoded
         return json.dumps(value)
     if isinstance(value, h5py.Reference):
-        return json.dumps(file[value].name)
+        return json.dumps(names[h5py.h5o.get_info(h5py.h5r.dereference(value, one.id)).addr])
     array = np.asarray(value)
     if isinstance(value, h5py.Empty):
         raise ValueError("an attribute of it is empty")
     if array.dtype.names:
-        return "[" + ", ".join(_value(file, item) for row in array.reshape(-1) for item in row) + "]"
+        return "[" + ", ".join(_value(one, names, item) for row in array.reshape(-1) for item in row) + "]"
     if array.dtype.kind == "O":
-        return "[" + ", ".join(_value(file, item) for item in array.reshape(-1)) + "]"
+        return "[" + ", ".join(_value(one, names, item) for item in array.reshape(-1)) + "]"
     return f"{array.dtype.str} {'x'.join(map(str, array.shape)) or 'scalar'} {array.tobytes().hex()}"
 
 
