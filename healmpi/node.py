@@ -19,6 +19,7 @@ import numpy as np
 
 from healmpi.messages import MODEL, Kind, Message
 from healmpi.settings import NoSettings, Section
+from healmpi.state import Stateful
 
 NEVER = 2**62
 """A tick that does not come."""
@@ -115,7 +116,7 @@ PEERS, HUBS, ALONE = "peers", "hubs", "alone"
 """What a rule asks of a topology: peers of equal standing; hubs or servers; that its overlay is worth running alone."""
 
 
-class Overlay:
+class Overlay(Stateful):
     """One node's part of a topology: the node's view of the others, kept up to date by messages.
 
     view: the ids that it knows. offsets: ticks after the start of a cycle in which it must be called. ticks: how long its step in a
@@ -168,7 +169,7 @@ class Setup(NamedTuple):
     rate: float = 0.0
 
 
-class Rule:
+class Rule(Stateful):
     """One node's learning round: who trains, who averages what.
 
     name: of one that is shipped. Settings: its options. needs: what it asks of a topology. learns: False where there is nothing to
@@ -183,6 +184,8 @@ class Rule:
     learns: ClassVar[bool] = True
     kinds: ClassVar[tuple[Kind, ...]] = (MODEL,)
     ticks: ClassVar[int] = 1
+
+    fleeting: ClassVar[frozenset[str]] = frozenset(("overlay", "record"))
 
     model: np.ndarray
     wake: int = NEVER
@@ -241,7 +244,7 @@ class Rule:
         return []
 
 
-class Node:
+class Node(Stateful):
     """One participant. wake: the next tick in which it must be called even if nothing arrives."""
 
     __slots__ = ("_cycle", "_offset", "_round", "_start", "id", "overlay", "rule", "wake")

@@ -135,6 +135,7 @@ class ResultsSection(Section):
     flush_every: int = option(5, "Cycles between flushes of the part files: what a killed job loses at most.", low=1)
     save_models: bool = option(False, "Write every node's final model into the file.")
     audit: str = option("auto", "Serial recomputation of all averages: 'auto', on small runs; 'on'; 'off'.", choices=("auto", "on", "off"))
+    wire_checks: bool = option(False, "A CRC-32 behind all that goes over MPI; what arrives otherwise makes the run INVALID.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 #   bash jobs/test.sh                      all of them, about ten minutes
 #   bash jobs/test.sh fast                 linter, type checker, pure tests, each MPI once: two minutes
 #   bash jobs/test.sh soak [MINUTES]       draws new runs until the time is over (10), and prints the seed of what fails
+#   bash jobs/test.sh soak damage [MINUTES]  damages files, and lets everything read them
 #   bash jobs/test.sh documents [FILE ...] does what the documents tell their readers to type; three minutes
 #   bash jobs/test.sh PYTEST-ARGUMENTS     what pytest makes of them
 set -euo pipefail
@@ -13,7 +14,10 @@ python=.venv/bin/python
 # Two processes share the test files, in the order that tests/conftest.py gives them.
 together=(-n 2 --dist loadfile --no-loadscope-reorder)
 case "${1:-}" in
-    soak) shift; exec "$python" tests/soak.py "$@" ;;
+    soak)
+        shift
+        if [ "${1:-}" = damage ]; then shift; exec "$python" tests/damage.py "$@"; fi
+        exec "$python" tests/soak.py "$@" ;;
     documents) shift; exec "$python" tests/documents.py "$@" ;;
 esac
 .venv/bin/ruff check .

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from healmpi.config import Config
+from healmpi.hosting import stopping
 from healmpi.hosting.host import Host
 from healmpi.launch import run
 from healmpi.launch.run import Ranks, prepare
@@ -78,3 +79,22 @@ def execute(overrides: Sequence[str], path: Path) -> Path:
     ranks = Ranks()
     prepared = prepare(Config.load(None, overrides).resolve(), ranks)
     return run.execute(prepared, ranks, path, lambda progress: None)
+
+
+def in_pieces(overrides: Sequence[str], folder: Path, stops: Sequence[int], name: str = "pieces.h5") -> Path:
+    """Stops after each of these cycles and goes on."""
+    ranks, config, out = Ranks(), Config.load(None, overrides).resolve(), folder / name
+    stop = folder / "stop"
+    for last in [*stops, None]:
+        stop.unlink(missing_ok=True)
+
+        def watch(progress: Any, last: int | None = last) -> None:
+            if progress.cycle == last:
+                stop.touch()
+
+        options = run.Options(resume=True, limits=stopping.Limits(files=(stop,)))
+        try:
+            return run.execute(prepare(config, ranks), ranks, out, watch, options)
+        except stopping.Stopped as stopped:
+            assert str(stopped).startswith(f"after cycle {last}:")
+    raise AssertionError("it has never come to its end")

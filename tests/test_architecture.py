@@ -27,6 +27,7 @@ LAYERS = [  # from the top; a module may import from its own layer and from thos
     {"worlds", "learning"},
     {"algorithms", "overlay"},
     {"node"},
+    {"state"},
     {"messages", "streams", "cores"},
     {"extension"},
     {"settings", "randomness"},
@@ -39,8 +40,8 @@ ROOMS = {  # a folder or files
     "tqdm": {"launch/progress.py"},
 }
 PURE = (
-    "overlay/", "algorithms/", "node.py", "messages.py", "streams.py", "settings.py", "catalogue.py", "config.py", "sections.py",
-    "faults/plan.py", "faults/kind.py", "faults/kinds/",
+    "overlay/", "algorithms/", "node.py", "state.py", "messages.py", "streams.py", "settings.py", "catalogue.py", "config.py",
+    "sections.py", "faults/plan.py", "faults/kind.py", "faults/kinds/",
 )  # fmt: skip
 WORLD_BOUND = {"time", "socket", "subprocess", "threading", "multiprocessing", "os", "torch", "mpi4py", "h5py"}
 

@@ -9,12 +9,13 @@ import pytest
 from compare import assert_same, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from launch import finish, healmpi, healmpi_mpi, mpirun, rank_processes, sets, start, wait_until
-from simulate import execute
+from launch import finish, healmpi, healmpi_mpi, mpirun, python, rank_processes, sets, start, wait_until
+from simulate import execute, in_pieces
 
 from healmpi.config import Config
 from healmpi.hosting import stopping
 from healmpi.launch import run
+from healmpi.launch import suite as suites
 from healmpi.results import assemble
 from healmpi.results.folder import PartsFolder
 from healmpi.settings import UsageError
@@ -28,25 +29,6 @@ HARD = [  # everything that has a state: groups, optimizers, loss, churn, crashe
     "learner.optimizer=adam", "faults.loss_fraction=0.1", "faults.churn_fraction=0.1", "faults.churn_first_cycle=2",
     "faults.churn_last_cycle=12", 'faults.plan=[{cycle = 6, hubs = "one", point = "in_reduction"}, {cycle = 9, fraction = 0.2}]',
 ]  # fmt: skip
-
-
-def in_pieces(overrides, folder, stops, name="pieces.h5"):
-    """Stops after each of these cycles and goes on."""
-    ranks, config, out = run.Ranks(), Config.load(None, overrides).resolve(), folder / name
-    stop = folder / "stop"
-    for last in [*stops, None]:
-        stop.unlink(missing_ok=True)
-
-        def watch(progress, last=last):
-            if progress.cycle == last:
-                stop.touch()
-
-        options = run.Options(resume=True, limits=stopping.Limits(files=(stop,)))
-        try:
-            return run.execute(run.prepare(config, ranks), ranks, out, watch, options)
-        except stopping.Stopped as stopped:
-            assert str(stopped).startswith(f"after cycle {last}:")
-    raise AssertionError("it has never come to its end")
 
 
 @pytest.mark.parametrize("algorithm", ["heal", "gaia", "gossip", "epidemic", "fedlay"])
@@ -78,6 +60,13 @@ def test_stopped_by_a_file_and_resumed_under_mpirun(flavour, tmp_path):
     again = healmpi_mpi(flavour, 2, *arguments, cwd=tmp_path)
     assert again.code == 75 and "going on after 1 of 16 cycles" in again.out and "after cycle 0" in again.err
     (tmp_path / "part.h5.stop").unlink()
+    mine, other_rank = (PartsFolder(tmp_path / "part.h5").state(2, rank) for rank in range(2))
+    aside = mine.rename(tmp_path / "aside")
+    other_rank.rename(mine)
+    swapped = healmpi_mpi(flavour, 2, *arguments, cwd=tmp_path)
+    assert swapped.code == 2 and swapped.err.count("state-2-rank-00000") == 1, "all ranks refuse, and one speaks"
+    mine.rename(other_rank)
+    aside.rename(mine)
     other = healmpi_mpi(flavour, 3, *arguments, cwd=tmp_path)
     assert other.code == 2 and "the number of ranks must be 2" in other.err
     ended = healmpi_mpi(flavour, 2, *arguments, cwd=tmp_path)
@@ -124,12 +113,18 @@ def test_a_suite_stops_and_goes_on_by_itself(tmp_path):
     command = ["suite", "s.toml", "-o", "out"]
     (tmp_path / "out").mkdir()
     (tmp_path / "out/heal-s2.h5.stop").touch()
-    stopped = healmpi(*command, cwd=tmp_path)
-    assert stopped.code == 75 and "stopped before heal-s2: out/heal-s2.h5.stop is there" in stopped.err
+    before = healmpi(*command, cwd=tmp_path)
+    assert before.code == 75 and "stopped before heal-s2: out/heal-s2.h5.stop is there" in before.err
     assert sorted(path.name for path in (tmp_path / "out").glob("*.h5")) == ["heal-s1.h5", "ring-s1.h5"]
     (tmp_path / "out/heal-s2.h5.stop").unlink()
-    done = healmpi(*command, cwd=tmp_path)
-    assert done.code == 0 and "2 of them done already" in done.out
+    (experiment,) = suites.load(str(tmp_path / "s.toml")).only(["heal-s2"]).experiments
+    flipped(stopped(experiment.config, tmp_path / "out/heal-s2.h5").state(3, 0))
+    damaged = healmpi(*command, cwd=tmp_path)
+    assert damaged.code == 1 and "4 experiments: 3 valid, 0 invalid, 1 failed" in damaged.out, "the others are run"
+    assert "healmpi: heal-s2 has failed: out/heal-s2.h5.parts/state-3-rank-00000 cannot be resumed from: it is damaged" in damaged.err
+    assert "--resume" not in damaged.err and "--force starts again" in damaged.err
+    done = healmpi(*command, "--force", cwd=tmp_path)
+    assert done.code == 0 and "3 of them done already" in done.out, done.err
     (tmp_path / "out/STOP").touch()
     assert healmpi(*command, "--force", "--set", "run.cycles=41", cwd=tmp_path).code == 75
 
@@ -143,11 +138,68 @@ def test_resume_refuses_what_is_not_the_same_run(tmp_path):
     assert other.code == 2 and "the configuration's hash must be" in other.err and "--force starts again" in other.err
     plain = healmpi("run", *base, "-o", "x.h5", cwd=tmp_path)
     assert plain.code == 2 and "--resume goes on with it" in plain.err and "--force discards" in plain.err
-    state = PartsFolder(tmp_path / "x.h5").state(1, 0)
-    state.write_bytes(state.read_bytes()[:100])
-    damaged = healmpi("run", *base, "-o", "x.h5", "--resume", cwd=tmp_path)
-    assert damaged.code == 2 and str(state.name) in damaged.err and "cannot be read" in damaged.err
     assert healmpi("run", *base, "-o", "x.h5", "--force", cwd=tmp_path).code == 0
+
+
+def refused(config, out) -> str:
+    """The sentence with which it does not go on; and it would start again with --force."""
+    with pytest.raises(run.Refused) as refusal:
+        run.execute(run.prepare(config, run.Ranks()), run.Ranks(), out, lambda progress: None, run.Options(resume=True))
+    assert str(refusal.value).endswith("; --force starts again")
+    return str(refusal.value)
+
+
+def stopped(config, out) -> PartsFolder:
+    """What a run leaves that was stopped after its third cycle."""
+    stop = out.with_name("stop")
+    options = run.Options(resume=True, limits=stopping.Limits(files=(stop,)))
+    with pytest.raises(stopping.Stopped):
+        run.execute(run.prepare(config, run.Ranks()), run.Ranks(), out, lambda now: stop.touch() if now.cycle == 3 else None, options)
+    stop.unlink()
+    return PartsFolder(out)
+
+
+def flipped(path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGES = {"flipped": flipped, "gone": lambda path: path.unlink(), "empty": lambda path: path.write_bytes(b"")}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("what", ["state", "index", "part"])
+def test_damage_is_refused_in_a_sentence_and_force_starts_again(what, damage, tmp_path):
+    config, out = Config.load(None, [*drawn.TINY, "run.cycles=5"]).resolve(), tmp_path / "x.h5"
+    folder = stopped(config, out)
+    path = {"state": folder.state(3, 0), "index": folder.index, "part": folder.part(0)}[what]
+    DAMAGES[damage](path)
+    seen: list = []
+    forced = run.Options(force=True, resume=True)
+    if what == "index" and not path.exists():
+        forced = run.Options(resume=True)  # nothing was saved: it starts again by itself
+    elif what == "part" and path.exists() and path.stat().st_size:
+        return  # a bit of a part is the business of the part
+    else:
+        assert refused(config, out).startswith(str(path))
+    run.execute(run.prepare(config, run.Ranks()), run.Ranks(), out, seen.append, forced)
+    assert [one.cycle for one in seen] == [1, 2, 3, 4, 5] and not folder.path.exists()
+
+
+def test_a_full_disk_is_told_with_the_file_and_the_checkpoint_before_is_gone_on_from(tmp_path):
+    wide = ["data.dataset=synthetic", "data.samples=60", "data.features=20000", "model.name=logistic", "run.nodes=12", "run.cycles=4"]
+    base = ["run", *sets(*wide), "-o", "x.h5", "--resume", "--checkpoint-every", "1"]
+    limited = ["bash", "-c", 'ulimit -f 1500; exec "$@"', "-", python(), "-m", "healmpi", *base]
+    # After the first cycle, in which all are hubs, they share one model: that state is small.
+    full = finish(start(limited, tmp_path), 60)
+    assert full.code == 1 and "Traceback" not in full.err, full.err
+    words = ("rank 0: OSError", "File too large", "the checkpoint after cycle 1 is kept, and --resume", "x.h5.parts/state-2-rank-00000")
+    assert all(word in full.err for word in words), full.err
+    assert not list((tmp_path / "x.h5.parts").glob("*.new")), "nothing is left of what could not be written"
+    done = healmpi(*base, cwd=tmp_path)
+    assert done.code == 0 and "going on after 1 of 4" in done.out, done.err
+    assert_same(tables(execute(wide, tmp_path / "whole.h5")), tables(tmp_path / "x.h5"), "after a full disk")
 
 
 def test_force_with_resume_replaces_other_runs_and_goes_on_with_this_one(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from compare import assert_same, tables
 from launch import PREFIXES, ROOT, finish, healmpi, healmpi_mpi, mpirun, python, sets, start
-from simulate import execute, simulate
+from simulate import execute, in_pieces, simulate
 
 from healmpi.config import Config
 from healmpi.extension import find, source_of
@@ -386,7 +386,7 @@ def test_a_run_does_not_go_on_with_another_file(tmp_path):
     stop.unlink()
     text = (folder / "pull.py").read_text()
     change(folder / "pull.py")
-    assert_refused(run_all(folder, None), "--resume", "the file of your rule must be", "--force")
+    assert_refused(run_all(folder, None), "out.h5.parts cannot be resumed from", "the file of your rule must be", "--force starts again")
 
     # A file of results is that of this run only while the files are the same.
     (folder / "pull.py").write_text(text)
@@ -586,9 +586,27 @@ def test_under_mpirun_the_same_sentence_ends_all_ranks(flavour, workshop, tmp_pa
     assert done.err.count("pull_request") == 1, done.err
 
 
-def test_a_state_that_cannot_be_pickled_ends_the_run_when_it_is_saved(workshop, tmp_path):
-    run = ["run", *sets(*doing("rule.factory=wrong:CannotBePickled")), "-o", tmp_path / "out.h5"]
-    assert_failed(healmpi(*run, "--checkpoint-every", "2", cwd=workshop), "the state of nodes cannot be saved", "pickle")
+def test_a_state_that_cannot_be_saved_ends_the_run_when_it_is_saved(workshop, tmp_path):
+    run = ["run", *sets(*doing("rule.factory=wrong:CannotBeSaved")), "-o", tmp_path / "out.h5"]
+    done = healmpi(*run, "--checkpoint-every", "2", cwd=workshop)
+    assert_failed(done, "the state of nodes cannot be saved: CannotBeSaved.late is of type function", "state() and restore() of its own")
+
+
+@pytest.mark.parametrize("rule", ["smoothed:Smoothed", "wrong:RestoresNothing"])
+def test_a_state_of_ones_own_is_what_a_run_goes_on_with(rule, inside, tmp_path):
+    overrides = [*SMALL, *OWN_DATA, "topology.name=newscast", f"rule.factory={rule}", *HARD]
+    whole, pieces = execute(overrides, tmp_path / "whole.h5"), in_pieces(overrides, tmp_path, [1, 2, 4])
+    if rule.startswith("wrong"):
+        with pytest.raises(AssertionError, match="differs"):
+            assert_same(tables(whole), tables(pieces), rule)
+    else:
+        assert_same(tables(whole), tables(pieces), rule)
+
+
+def test_what_a_restore_of_ones_own_raises_ends_the_run_on_all_ranks(inside, tmp_path):
+    overrides = [*SMALL, *OWN_DATA, "topology.name=newscast", "rule.factory=wrong:CannotRestore"]
+    with pytest.raises(RunFailed, match="rank 0: KeyError: 'past'"):
+        in_pieces(overrides, tmp_path, [1])
 
 
 # Where files are looked for.

@@ -29,7 +29,7 @@ SMALL = (
     "data.dataset=synthetic", "data.samples=60", "run.nodes=6", "run.cycles=4", "model.name=logistic", "results.save_models=true",
     "faults.plan=[{cycle=3, nodes=[1]}]",
 )  # fmt: skip
-FLIPS, SEED = 120, 11
+FLIPS, SEED = 100, 11
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +146,7 @@ def test_each_table_is_named_when_one_of_its_numbers_is_another(made, tmp_path):
     with h5py.File(made) as file:
         names = [name for name, one in integrity.objects(file) if isinstance(one, h5py.Dataset) and one.size]
     assert len(names) > 60
-    for name in names[::2]:
+    for name in names[::3]:
         path = Path(shutil.copy(made, tmp_path / "copy.h5"))
         with h5py.File(path, "r+") as file:
             values = np.atleast_1d(file[name][()])
@@ -263,10 +263,10 @@ def not_utf8(file: h5py.File, where: str, name: str) -> None:
     attribute.write(np.array(b"\xff\xfe", dtype=h5py.string_dtype()))
 
 
-def listed(group: h5py.Group) -> None:
+def listed(group: h5py.Group, name: str = "extra") -> None:
     values = np.empty(1, object)
     values[0] = np.arange(3, dtype=np.int32)
-    group.attrs.create("extra", values, dtype=VLEN)
+    group.attrs.create(name, values, dtype=VLEN)
 
 
 def configured(file: h5py.File, text: str) -> None:
@@ -304,6 +304,8 @@ PREPARED: dict[str, Callable[[h5py.File], object]] = {
     "a huge attribute": lambda f: f["cycles"].attrs.create("extra", np.zeros(9_000_000)),
     "a long list of texts": lambda f: f["summary"].attrs.create("extra", ["x"] * 1001, dtype=h5py.string_dtype()),
     "an attribute of references": lambda f: f["cycles"].attrs.create("extra", f.ref, dtype=REFERENCES),
+    "dimensions that are numbers": lambda f: listed(f["summary"], "DIMENSION_LIST"),
+    "dimensions that are no pairs": lambda f: f["summary"].attrs.create("REFERENCE_LIST", np.zeros(2, [("a", "f8"), ("b", "i4")])),
     "an attribute of lists": lambda f: listed(f["cycles"]),
     "an empty attribute": lambda f: f["cycles"].attrs.create("title", h5py.Empty("S1")),
     "deep groups": deep,
@@ -361,10 +363,9 @@ def test_a_prepared_file_is_refused_in_a_sentence(copy, capsys, what, version):
     refusal(copy)
     with pytest.raises(ResultsError):
         info.describe(copy, verify=False)
-    assert cli.main(["info", str(copy)]) == 2
     assert cli.main(["verify", str(copy)]) == 3
     told = capsys.readouterr()
-    assert told.out.count("\n") == told.err.count("\n") == 1
+    assert told.out.count("\n") == 1 and told.err == ""
 
 
 RANGES: dict[str, tuple[str, object]] = {

@@ -210,8 +210,8 @@ def test_a_newcomer_is_known_after_a_few_cycles():
 
 
 def test_local_samples_are_uniform_and_never_the_node_itself():
-    draw = uniform.local(3, 10, 4, random.Random(1))
-    counts = Counter(peer for cycle in range(900) for peer in draw(cycle))
+    draw, rng = uniform.local(3, 10, 4), random.Random(1)
+    counts = Counter(peer for cycle in range(900) for peer in draw(cycle, rng))
     assert 3 not in counts and set(counts) == set(range(10)) - {3}
     assert all(340 <= count <= 460 for count in counts.values())
 
@@ -221,10 +221,11 @@ def test_local_samples_are_uniform_and_never_the_node_itself():
 def test_the_oracles_draw_gives_everybody_equally_much_to_send_and_to_hear(nodes, seed, cycle):
     count = random.Random(seed).randint(1, nodes - 1)
     oracle = uniform.Oracle(nodes, count, seed)
-    views = {node: oracle.of(node)(cycle) for node in range(nodes)}
+    rng = random.Random(1)
+    views = {node: oracle.of(node)(cycle, rng) for node in range(nodes)}
     assert all(len(set(view)) == count and node not in view for node, view in views.items())
     assert set(Counter(peer for view in views.values() for peer in view).values()) == {count}
-    assert views == {node: uniform.Oracle(nodes, count, seed).of(node)(cycle) for node in range(nodes)}
+    assert views == {node: uniform.Oracle(nodes, count, seed).of(node)(cycle, rng) for node in range(nodes)}
 
 
 def test_sections_are_resolved_for_few_nodes():

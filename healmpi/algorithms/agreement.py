@@ -26,11 +26,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from enum import Enum, auto
+from typing import Any
 
 import numpy as np
 
 from healmpi.messages import Commitment, Message, kind
 from healmpi.node import NEVER, Action, EnterGroup, GroupAbandoned, GroupAveraged, GroupReport, Overlay
+from healmpi.state import Stateful
 
 ATTEMPT_TICKS = 5
 
@@ -68,7 +70,7 @@ class Phase(Enum):
     ENDED = auto()  # there is a result, or there will be none
 
 
-class Agreement:
+class Agreement(Stateful):
     """One hub's part. nodes: in the run. attempts: in a cycle.
 
     result: once it has ENDED: float32 [size], or None where nobody had a model. group: the one that was entered last in this cycle.
@@ -85,6 +87,13 @@ class Agreement:
         self._suspects: set[int] = set()
         self._coordinator = -1
         self._promises: dict[int, int] = {}
+
+    def state(self) -> dict[str, Any]:
+        """The last success alone: all else begins anew in each cycle."""
+        return {"last_group": self._last_group}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self._last_group = state["last_group"]
 
     def begin(self, tick: int, cycle: int, average: np.ndarray | None, weight: int, size: int) -> list[Action]:
         """The first attempt of a cycle. average: float32 [size], the own one; None: there is none, and `weight` is 0."""

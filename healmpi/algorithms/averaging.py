@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from healmpi.settings import Misuse, NoSettings, Section
+from healmpi.state import Configured
 
 
-class Average:
-    """An averaging rule.
+class Average(Configured):
+    """An averaging rule: it keeps nothing from call to call.
 
     name: of one that is shipped. Settings: its options. elementwise: whether each element of the result depends on that element of the
     vectors alone; then hubs average slices of the vectors, and each needs only its own slice of the others'. Where it is False, as for

@@ -88,6 +88,7 @@ class Central(Rule):
     Settings: ClassVar[type[Section]] = CentralSettings
     needs: ClassVar[str] = HUBS
     kinds: ClassVar[tuple[Kind, ...]] = (MODEL, GLOBAL_MODEL, *agreement.KINDS, GROUP_REDUCTION)
+    fleeting: ClassVar[frozenset[str]] = frozenset(("phase", "_asked", "_answers", "_models", "_weights"))
 
     @classmethod
     def resolve(cls, settings: CentralSettings, topology: Any) -> CentralSettings:

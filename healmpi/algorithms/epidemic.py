@@ -37,6 +37,7 @@ class Epidemic(Rule):
 
     name: ClassVar[str] = "epidemic"
     Settings: ClassVar[type[Section]] = EpidemicSettings
+    fleeting: ClassVar[frozenset[str]] = frozenset(("_received",))
 
     @classmethod
     def resolve(cls, settings: EpidemicSettings, topology: Any) -> EpidemicSettings:

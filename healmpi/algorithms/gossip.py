@@ -46,6 +46,7 @@ class Gossip(Rule):
 
     name: ClassVar[str] = "gossip"
     Settings: ClassVar[type[Section]] = GossipSettings
+    fleeting: ClassVar[frozenset[str]] = frozenset(("_received",))
 
     @classmethod
     def resolve(cls, settings: GossipSettings, topology: Any) -> GossipSettings:

@@ -14,8 +14,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from healmpi.state import Stateful
 
-class ControlVariates:
+
+class ControlVariates(Stateful):
     """One node's. own: c_i; common: c, as the last round's answers had it: float32 [size], both 0 at first. size: floats in a model.
 
     Who heard nobody has no c and trains plainly: with an old one all that its gradients say would be taken out of them again, and it

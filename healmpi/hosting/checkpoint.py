@@ -1,30 +1,39 @@
 """Checkpoints: a run's whole state between two cycles, on disk beside its parts, to go on from to the same bits.
 
-Each rank writes its own state under a name with the cycle in it; when all are there the first rank writes which cycle counts, and
-only then what is older goes. So at any moment one whole checkpoint is there. Between cycles no message is under way and no
-group is open: a state is the nodes, the doors, the optimizers and how many rows of the part counted.
+Each rank writes its own state (state_file.py) under a name with the cycle in it; when all are there the first rank writes which cycle
+counts, and only then what is older goes. So at any moment one whole checkpoint is there. Between cycles no message is under way and
+no group is open: a state is the nodes, the doors, the optimizers and how many rows of the part counted.
 
-A state is a Python pickle: resume only what you have written yourself.
+The index, checkpoint.json, holds the SHA-256 of each rank's state and of itself: a checkpoint is all of one moment, or refused.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-import pickle
-from dataclasses import asdict, dataclass, field
+import re
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from healmpi.hosting import state_file
+from healmpi.hosting.state_file import Damaged
 from healmpi.results.folder import PartsFolder, write_whole
 from healmpi.settings import Misuse, UsageError
+from healmpi.state import NotPlain
 
-VERSION = 2
+VERSION = 3
+
+LARGEST_INDEX_BYTES = 2**28
+"""A million ranks have 67 MB of digests."""
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
     """Which checkpoint counts. step: cycles since the start. cycle: its number. sources: of what is a user's own, see Chosen.sources.
-    capability: of the processors, see provenance.capability; several are joined."""
+    capability: of the processors, see provenance.capability; several are joined. states: SHA-256 of each rank's state."""
 
     step: int
     cycle: int
@@ -35,42 +44,104 @@ class Index:
     version: int = VERSION
     sources: dict[str, str] = field(default_factory=dict)
     capability: str = ""
+    states: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises Damaged: no such checkpoint can be."""
+        for name in ("step", "cycle", "ranks", "version"):
+            if type(getattr(self, name)) is not int:
+                raise Damaged(f"{name} is no whole number")
+        for name in ("config_hash", "run_id", "healmpi", "capability"):
+            if type(getattr(self, name)) is not str:
+                raise Damaged(f"{name} is no text")
+        if self.step < 1 or self.cycle > self.step or self.ranks < 1:
+            raise Damaged(f"no run of {self.ranks} ranks is at cycle {self.cycle} after {self.step}")
+        if type(self.sources) is not dict or not all(type(one) is str for pair in self.sources.items() for one in pair):
+            raise Damaged("sources are no texts by name")
+        if type(self.states) is not tuple or not all(type(one) is str and _DIGEST.fullmatch(one) for one in self.states):
+            raise Damaged("states are no digests")
+        if len(self.states) != self.ranks:
+            raise Damaged(f"it has {len(self.states)} digests for {self.ranks} ranks")
 
 
-def write_state(out: Path, step: int, rank: int, state: dict[str, Any]) -> None:
-    """Write a rank's state. Raises OSError; Misuse: it cannot be pickled."""
+class Unusable(UsageError):
+    """A checkpoint from which this run cannot go on."""
+
+    def __init__(self, path: Path, why: str):
+        super().__init__("checkpoint", str(path), why)
+
+    def __str__(self) -> str:
+        _, path, why = self.args
+        return f"{path} cannot be resumed from: {why}; --force starts again"
+
+
+def write_state(out: Path, step: int, rank: int, state: dict[str, Any]) -> str:
+    """Write a rank's state. Returns its digest. Raises OSError; Misuse: it is not plain data."""
     try:
-        # One pickle: models that nodes share are written once.
-        content = pickle.dumps(state, protocol=pickle.HIGHEST_PROTOCOL)
-    except MemoryError:
-        raise
-    except Exception as error:  # a user's own topology or rule can hold anything
-        raise Misuse(f"the state of nodes cannot be saved: it must be possible to pickle it ({type(error).__name__}: {error})") from error
-    write_whole(PartsFolder(out).state(step, rank), content)
+        return state_file.write(PartsFolder(out).state(step, rank), state)
+    except (NotPlain, RecursionError) as error:  # a user's own topology or rule can hold anything
+        what = str(error) if isinstance(error, NotPlain) else "it is nested too deeply"
+        plain = "plain data, arrays and random generators can; for all else a class has state() and restore() of its own"
+        raise Misuse(f"the state of nodes cannot be saved: {what}; {plain}") from None
 
 
 def commit(out: Path, index: Index) -> None:
     """All states are there: this checkpoint counts from now on, older ones go. On the first rank. Raises OSError."""
     folder = PartsFolder(out)
-    write_whole(folder.index, json.dumps(asdict(index)).encode())
+    write_whole(folder.index, _text(index))
     for state in folder.states():
         if state.step < index.step:
             state.path.unlink(missing_ok=True)
 
 
+def _text(index: Index) -> bytes:
+    """What is in the file: one way to write an index, so that no byte can be another one."""
+    table = asdict(index)
+    digest = hashlib.sha256(json.dumps(table).encode()).hexdigest()
+    return json.dumps(table | {"sha256": digest}, indent=1).encode()
+
+
 def find(out: Path) -> Index | None:
-    """The checkpoint that counts, if there is one. Raises UsageError: it cannot be read."""
+    """The checkpoint that counts, if there is one. Raises Unusable: it cannot be read."""
     path = PartsFolder(out).index
-    if not path.exists():
-        return None
     try:
-        return Index(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError("--resume", str(path), f"it cannot be read ({error}); --force starts again") from None
+        if not path.exists():
+            return None
+        if path.stat().st_size > LARGEST_INDEX_BYTES:
+            raise Damaged("it is far too large")
+        return _index(path.read_bytes())
+    except OSError as error:
+        raise Unusable(path, f"it cannot be read ({error.strerror or error})") from None
+    except Damaged as error:
+        raise Unusable(path, f"it is damaged ({error})") from None
+    except _Earlier as error:
+        raise Unusable(path, f"it is a checkpoint of an earlier version of healmpi (format {error}, here it is {VERSION})") from None
+
+
+class _Earlier(ValueError):
+    """Of an earlier format."""
+
+
+def _index(content: bytes) -> Index:
+    """Raises Damaged, _Earlier."""
+    try:
+        table = json.loads(content)
+        version = table["version"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise Damaged("it is not the JSON that was written") from None
+    if type(version) is int and version < VERSION:
+        raise _Earlier(version)
+    if set(table) != {item.name for item in fields(Index)} | {"sha256"} or type(table["states"]) is not list:
+        raise Damaged("it does not hold what it should")
+    del table["sha256"]
+    index = Index(**table | {"states": tuple(table["states"])})
+    if _text(index) != content:
+        raise Damaged("it does not have the SHA-256 that was written with it")
+    return index
 
 
 def check(index: Index, out: Path, *, config_hash: str, ranks: int, healmpi: str, sources: dict[str, str]) -> None:
-    """Raise UsageError unless this run can go on from that checkpoint."""
+    """Raise Unusable unless this run can go on from that checkpoint."""
     mine = {"config_hash": config_hash, "ranks": ranks, "healmpi": healmpi, "version": VERSION}
     names = {
         "config_hash": "the configuration's hash",
@@ -82,8 +153,7 @@ def check(index: Index, out: Path, *, config_hash: str, ranks: int, healmpi: str
     here = {names[name]: value for name, value in mine.items()} | _contents(sources)
     for what in saved | here:
         if saved.get(what) != here.get(what):
-            same = f"{what} must be {saved.get(what)} as in {PartsFolder(out).path}, here it is {here.get(what)}"
-            raise UsageError("--resume", str(out), f"{same}; --force starts again")
+            raise Unusable(PartsFolder(out).path, f"{what} must be {saved.get(what)} as there, here it is {here.get(what)}")
 
 
 def _contents(sources: dict[str, str]) -> dict[str, str]:
@@ -92,9 +162,11 @@ def _contents(sources: dict[str, str]) -> dict[str, str]:
 
 
 def read_state(out: Path, index: Index, rank: int) -> dict[str, Any]:
-    """A rank's state. Raises UsageError."""
+    """A rank's state. Raises Unusable: it is not there, or not the one that was written."""
     path = PartsFolder(out).state(index.step, rank)
     try:
-        return pickle.loads(path.read_bytes())
-    except Exception as error:  # a damaged pickle can raise anything
-        raise UsageError("--resume", str(path), f"it cannot be read ({error}); --force without --resume starts again") from None
+        return state_file.read(path, index.states[rank])
+    except OSError as error:
+        raise Unusable(path, f"it cannot be read ({error.strerror or error})") from None
+    except Damaged as error:
+        raise Unusable(path, f"it is damaged ({error})") from None

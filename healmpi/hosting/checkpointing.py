@@ -16,7 +16,7 @@ class Saver(Protocol):
 
     stopper: Stopper
 
-    def save(self, step: int, cycle: int, state: dict[str, Any]) -> None: ...
+    def save(self, step: int, cycle: int, state: Callable[[], dict[str, Any]]) -> None: ...
 
 
 class Checkpointing:
@@ -38,14 +38,14 @@ class Checkpointing:
             assert saver is not None
             # A rank that has failed has no state worth keeping.
             self._guard.fail_together()
-            self._save(saver, cycle, state())
+            self._save(saver, cycle, state)
             if decision == STOP:
                 reason = world.allgather(saver.stopper.reason)[0]
                 world.finish()
                 raise Stopped(f"after cycle {cycle}: {reason}")
         return time.perf_counter() - started
 
-    def _save(self, saver: Saver, cycle: int, state: dict[str, Any]) -> None:
+    def _save(self, saver: Saver, cycle: int, state: Callable[[], dict[str, Any]]) -> None:
         try:
             saver.save(cycle - self._first_cycle + 1, cycle, state)
         except RunFailed:

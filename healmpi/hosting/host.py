@@ -74,11 +74,12 @@ class Host:
         """All that lasts from cycle to cycle, for a checkpoint."""
         learner = self._learner.state() if self._learner else {}
         parts = {"population": self.population.state(), "world": self._world.state(), "learner": learner}
-        return parts | {"tick": self._tick, "complaints": self.closing.complaints}
+        return parts | {"tick": self._tick, "complaints": self.closing.complaints, "audited": self.closing.audited}
 
     def resume(self, cycle: int, state: dict[str, Any]) -> None:
         """Go on after this cycle, with the state that was saved then."""
-        self._next_cycle, self._tick, self.closing.complaints = cycle + 1, state["tick"], state["complaints"]
+        self._next_cycle, self._tick = cycle + 1, state["tick"]
+        self.closing.complaints, self.closing.audited = state["complaints"], state["audited"]
         self.population.resume(state["population"])
         self._world.resume(state["world"])
         if self._learner:

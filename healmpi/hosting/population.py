@@ -24,8 +24,12 @@ class Population:
         self._config, self._learner, self._world = config, learner, world
         self.hosted = hosted
         self.incarnation = [0] * config.run.nodes
-        everybody, first_cycle = range(config.run.nodes), 1 - config.run.warmup_cycles
-        self.nodes = {node: self._make(node, everybody, learner.initial(node) if learner else None, first_cycle) for node in hosted}
+        self.nodes = {node: self._first(node) for node in hosted}
+
+    def _first(self, node: int) -> Node:
+        """A node as it is at the start of a run."""
+        everybody, first_cycle = range(self._config.run.nodes), 1 - self._config.run.warmup_cycles
+        return self._make(node, everybody, self._learner.initial(node) if self._learner else None, first_cycle)
 
     def _make(self, node: int, known: Collection[int], model: np.ndarray | None, cycle: int) -> Node:
         """A node in its starting state. known: the ids its first view is drawn from. model: None: nothing is learnt."""
@@ -73,13 +77,17 @@ class Population:
 
     # What is left of them.
 
-    def state(self) -> Any:
+    def state(self) -> dict[str, Any]:
         """What lasts from cycle to cycle, for a checkpoint."""
-        return self.incarnation, self.nodes
+        return {"incarnation": self.incarnation, "nodes": {node: one.state() for node, one in self.nodes.items()}}
 
-    def resume(self, state: Any) -> None:
-        """As it was."""
-        self.incarnation, self.nodes = state
+    def resume(self, state: dict[str, Any]) -> None:
+        """As it was. Newcomers are made anew, with their own streams."""
+        self.incarnation = state["incarnation"]
+        for node in self.hosted:
+            if self.incarnation[node]:
+                self.nodes[node] = self._first(node)
+            self.nodes[node].restore(state["nodes"][node])
 
     def models(self) -> np.ndarray | None:
         """The hosted nodes' models, float32 [nodes, size]; None when nothing was learnt."""

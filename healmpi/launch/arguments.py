@@ -109,7 +109,9 @@ def _add_suite(commands: argparse._SubParsersAction) -> None:
         "--only", nargs="+", action="extend", default=[], metavar="NAME", help="run these alone; * and ? stand for any letters"
     )
     _add_overrides(suite, "override one field in all experiments (repeatable)")
-    suite.add_argument("--force", action="store_true", help="replace files and checkpoints of another configuration")
+    suite.add_argument(
+        "--force", action="store_true", help="replace files and what is left of runs that are damaged or of another configuration"
+    )
     _add_no_verify(suite)
     _add_world(suite)
     _add_limits(suite, "FOLDER/STOP")

@@ -30,6 +30,7 @@ from healmpi.launch.launcher import (
     in_world,
     launched,
     launched_rank,
+    note,
     say,
 )
 from healmpi.launch.ranks import Refused
@@ -87,14 +88,13 @@ def _run(options: argparse.Namespace) -> int:
 
 def _left(out: Path | None) -> str:
     """What a run that ends at this moment leaves."""
-    from healmpi.hosting import checkpoint
     from healmpi.results.folder import PartsFolder
 
     if out is None or not PartsFolder(out).path.exists():
         return "nothing was written"
     left = f"what was flushed lies in {PartsFolder(out).path}: `healmpi merge {out}` makes a file of it"
-    again = "the same command with --resume goes on from the last checkpoint" if checkpoint.find(out) else "no checkpoint was saved"
-    return f"{left}; {again}"
+    saved = PartsFolder(out).index.exists()
+    return f"{left}; {'the same command with --resume goes on from the last checkpoint' if saved else 'no checkpoint was saved'}"
 
 
 def _run_on(mpi: Any, options: argparse.Namespace) -> int:
@@ -265,7 +265,6 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _merge(options: argparse.Namespace) -> int:
-    from healmpi.hosting import checkpoint
     from healmpi.launch.display import print_verdict
     from healmpi.results import merge
     from healmpi.results.folder import PartsFolder
@@ -273,8 +272,8 @@ def _merge(options: argparse.Namespace) -> int:
     def rescue() -> None:
         folder = PartsFolder(options.file)
         folder.refuse_running()
-        path = merge.merge(options.file, remove_parts=False, force=options.force)
-        use = "`healmpi run --resume` goes on from them" if checkpoint.find(path) else "no longer needed"
+        path = merge.merge(options.file, remove_parts=False, force=options.force, note=note)
+        use = "`healmpi run --resume` goes on from them" if folder.index.exists() else "no longer needed"
         print(f"wrote {path}; its parts are still in {folder.path}, {use}")
         print_verdict(path)
 

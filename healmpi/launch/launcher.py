@@ -97,10 +97,10 @@ def in_world(world: str, hint: Callable[[], str], work: Callable[[Any], int]) ->
     try:
         code = work(mpi)
     except BaseException as error:
-        from healmpi.worlds.world import StepTimeout
+        from healmpi.worlds.world import StepTimeout, WireFault
 
         # One rank that fails alone would leave the others waiting: end the job.
-        if isinstance(error, (UsageError, OSError, MemoryError, StepTimeout)):
+        if isinstance(error, (UsageError, OSError, MemoryError, StepTimeout, WireFault)):
             say(f"rank {mpi.place()[0]}: {type(error).__name__}: {error}")
         else:
             traceback.print_exc()

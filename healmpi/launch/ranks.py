@@ -33,11 +33,11 @@ class Ranks:
     size: int = 1
     mpi: Any = None
 
-    def world(self, nodes: int, model_size: int, average: Average, timeout_s: float) -> World:
-        """Messages of models of `model_size` floats between all nodes."""
+    def world(self, nodes: int, model_size: int, average: Average, timeout_s: float, wire_checks: bool = False) -> World:
+        """Messages of models of `model_size` floats between all nodes. wire_checks: see `worlds.checks`."""
         if self.mpi is None:
             return LocalWorld(model_size, average)
-        return self.mpi.MpiWorld(nodes, model_size, average, timeout_s)
+        return self.mpi.MpiWorld(nodes, model_size, average, timeout_s, wire_checks)
 
     def allgather(self, value: Value) -> list[Value]:
         """All ranks' values on every rank, in rank order."""

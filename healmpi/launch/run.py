@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +29,7 @@ from healmpi.launch.ranks import Ranks, Refused
 from healmpi.launch.saving import StateSaver
 from healmpi.results import info, merge, preflight
 from healmpi.results.folder import PartsFolder
+from healmpi.results.parts import read_parts
 from healmpi.results.writer import Partition, PartWriter
 from healmpi.settings import UsageError
 from healmpi.worlds.world import World
@@ -50,16 +51,22 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What rank 0 holds and knows before the run starts.
-
-    lock: elsewhere None. index: the checkpoint to go on from. ended: all parts are whole, only the merging is left. replaces: the
-    file that is there may go.
-    """
+    """What rank 0 holds before the run starts. lock: elsewhere None. replaces: the file that is there may go."""
 
     lock: IO[str] | None = None
+    replaces: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What an earlier run has left, the same on all ranks.
+
+    index: the checkpoint to go on from. ended: all parts are whole, only the merging is left. discard: what else is there may go.
+    """
+
     index: checkpoint.Index | None = None
     ended: bool = False
-    replaces: bool = False
+    discard: bool = False
 
 
 def execute(
@@ -76,14 +83,14 @@ def execute(
     another run; StepTimeout.
     """
     config, options = prepared.config, options or Options()
-    place = ranks.refuse_together(lambda: _take_place(prepared, ranks, out, options))
+    left, saved = _left(config, ranks, out, options)
+    place = ranks.refuse_together(lambda: _take_place(prepared, ranks, out, options, left))
     with contextlib.closing(place.lock) if place.lock else contextlib.nullcontext():
-        index, ended = ranks.allgather((place.index, place.ended))[0]
-        if ended:
+        if left.ended:
             started(config.run.cycles + config.run.warmup_cycles)
             return _merge(ranks, out, place.replaces)
+        index = left.index
         capability = _capability(ranks, index)
-        saved = ranks.refuse_together(lambda: checkpoint.read_state(out, index, ranks.rank)) if index else None
         run_id = index.run_id if index else ranks.allgather(secrets.token_hex(8))[0]
         started(index.step if index else 0)
         _run(prepared, ranks, out, run_id, watch, options, saved, capability)
@@ -101,7 +108,7 @@ def _capability(ranks: Ranks, index: checkpoint.Index | None) -> str:
 
 
 def _merge(ranks: Ranks, out: Path, force: bool) -> Path | None:
-    return ranks.fail_together(lambda: merge.merge(out, remove_parts=True, force=force) if ranks.rank == 0 else None)
+    return ranks.fail_together(lambda: merge.merge(out, remove_parts=True, force=force, note=note) if ranks.rank == 0 else None)
 
 
 def _run(
@@ -111,16 +118,27 @@ def _run(
     config = prepared.config
     writer = ranks.fail_together(lambda: _part_writer(prepared, ranks, out, run_id, saved))
     with _closing(writer):
-        world = ranks.world(config.run.nodes, prepared.vector_size, config.chosen.average, config.limits.step_timeout_s)
+        results, limits = config.results, config.limits
+        world = ranks.world(config.run.nodes, prepared.vector_size, config.chosen.average, limits.step_timeout_s, results.wire_checks)
         saver = StateSaver(ranks, out, writer, options.limits, prepared, run_id, saved, capability)
         host = _host(prepared, ranks, world, writer, watch, saver)
         if saved is not None:
-            host.resume(saved["cycle"], saved["host"])
-            world.facts.add("resumed")
+            _go_on(ranks, world, host, saved)
         host.run()
         host.finish()
         facts = world.facts.counts | saver.seconds()
-        ranks.fail_together(lambda: _finish_part(prepared, writer, host, facts))
+        faults = [fault for told in ranks.allgather(world.facts.faults) for fault in told]
+        ranks.fail_together(lambda: _finish_part(prepared, writer, host, facts, faults))
+
+
+def _go_on(ranks: Ranks, world: World, host: Host, saved: dict[str, Any]) -> None:
+    """A user's own restore() can fail in any way. Raises RunFailed."""
+    try:
+        ranks.fail_together(lambda: host.resume(saved["cycle"], saved["host"]), (Exception,))
+    except RunFailed:
+        world.finish()
+        raise
+    world.facts.add("resumed")
 
 
 def _host(prepared: Prepared, ranks: Ranks, world: World, writer: PartWriter, watch: Watch, saver: StateSaver) -> Host:
@@ -144,26 +162,64 @@ def _closing(writer: PartWriter) -> Iterator[None]:
             writer.close()
 
 
-# The place of the results.
+# What is there.
 
 
-def _take_place(prepared: Prepared, ranks: Ranks, out: Path, options: Options) -> _Place:
-    """On rank 0: a locked folder for the parts, empty or with something to go on from. Raises UsageError."""
+def _left(config: Config, ranks: Ranks, out: Path, options: Options) -> tuple[_Left, dict[str, Any] | None]:
+    """What there is to go on from, and this rank's state out of it. All ranks can go on, or none. Raises Refused."""
+    if not options.resume:
+        return _Left(discard=options.force), None
+    left = ranks.allgather(ranks.refuse_together(lambda: _look(config, ranks, out, options)))[0]
+    index = left.index
+    if index is None or left.ended:
+        return left, None
+    try:
+        return left, ranks.refuse_together(lambda: _saved(out, index, ranks.rank))
+    except Refused:
+        if options.force:
+            return replace(left, index=None), None
+        raise
+
+
+def _saved(out: Path, index: checkpoint.Index, rank: int) -> dict[str, Any]:
+    """A rank's state, and its part goes with it. Raises UsageError."""
+    saved, path = checkpoint.read_state(out, index, rank), PartsFolder(out).part(rank)
+    parts, errors = read_parts([path])
+    for error in errors:
+        raise checkpoint.Unusable(path, str(error))
+    for part in parts:
+        if part.attrs["run_id"] != index.run_id:
+            raise checkpoint.Unusable(path, "it is of another run than the checkpoint")
+        if any(part.committed.get(name, 0) < rows for name, rows in saved["rows"].items()):
+            raise checkpoint.Unusable(path, "it has fewer rows than there were when the checkpoint was written")
+    return saved
+
+
+def _look(config: Config, ranks: Ranks, out: Path, options: Options) -> _Left:
+    """On rank 0. Raises UsageError."""
     if ranks.rank != 0:
-        return _Place()
-    config, parts = prepared.config, PartsFolder(out)
-    index = _checkpoint(config, ranks, out, options) if options.resume else None
-    known = merge.state_of_parts(out) if options.resume else None
+        return _Left()
+    PartsFolder(out).refuse_running()
+    known = merge.state_of_parts(out)
     same = known is not None and (known.config_hash, known.sources) == config.identity()
     ended = known is not None and same and known.finished
     # Without a checkpoint the same run starts again and writes the same rows again, so nothing is lost; nor is it where
     # nothing can be read.
-    discard = options.force or (options.resume and (same or known is None))
+    discard = options.force or same or known is None
+    return _Left(None if ended else _checkpoint(config, ranks, out, options), ended, discard)
+
+
+def _take_place(prepared: Prepared, ranks: Ranks, out: Path, options: Options, left: _Left) -> _Place:
+    """On rank 0: a locked folder for the parts, empty or with what is left. Raises UsageError."""
+    if ranks.rank != 0:
+        return _Place()
+    config, parts = prepared.config, PartsFolder(out)
     replaces = options.force or (options.resume and out.exists() and info.is_rest_of(out, config.hash()))
-    preflight.check_output(out, replaces, _needed_bytes(prepared, ranks), leftovers=discard or index is not None)
-    if index is None and not ended:
-        parts.prepare(discard)
-    return _Place(parts.hold(), index, ended, replaces)
+    going_on = left.discard or left.index is not None
+    preflight.check_output(out, replaces, _needed_bytes(prepared, ranks), leftovers=going_on, resuming=options.resume)
+    if left.index is None and not left.ended:
+        parts.prepare(left.discard)
+    return _Place(parts.hold(), replaces)
 
 
 def _needed_bytes(prepared: Prepared, ranks: Ranks) -> int:
@@ -243,14 +299,14 @@ def _partition(prepared: Prepared) -> Partition | None:
     return [prepared.parts[node] for node in nodes], prepared.label_counts[nodes.start : nodes.stop], prepared.learner.tested
 
 
-def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, facts: dict[str, Any]) -> None:
+def _finish_part(prepared: Prepared, writer: PartWriter, host: Host, facts: dict[str, Any], faults: list[str]) -> None:
     population, closing = host.population, host.closing
     own = provenance.of_rank(prepared.config.chosen.learner.threads())
     writer.finish(
         model_digests=population.digests(),
         models=population.models() if prepared.config.results.save_models else None,
         rank_facts=own | facts | {"tail_s": closing.tail_s},
-        audit=closing.complaints,
+        audit=closing.complaints + faults,
         audited=closing.audited,
         survivors_finished=population.all_finished(),
     )

@@ -91,6 +91,8 @@ class Climber(Overlay):
         "view",
     )
 
+    fleeting: ClassVar[frozenset[str]] = frozenset(("_answers", "_asked", "_pool", "_preferred", "_rest", "_ring", "_silent"))
+
     def __init__(self, node: int, settings: ElevatorSettings, view: Sequence[int], rng: random.Random):
         if node in view or len(set(view)) != len(view):
             raise ValueError(f"view of node {node} must be distinct ids without its own: {view}")

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 from healmpi.messages import Kind
 from healmpi.node import PEERS, Overlay
 from healmpi.settings import NoSettings, Section, option
+from healmpi.state import Configured
 
 
 class Start(NamedTuple):
@@ -25,7 +26,7 @@ class Start(NamedTuple):
     rng: random.Random
 
 
-class Topology:
+class Topology(Configured):
     """A topology of a run.
 
     name: of one that is shipped. Settings: its options. serves: what a rule finds in it (node.PEERS, HUBS), and whether its overlay is

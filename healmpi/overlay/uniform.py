@@ -21,8 +21,8 @@ from healmpi.node import Overlay
 from healmpi.overlay.topology import Start, Topology, resolved_view_size, view_size_option
 from healmpi.settings import Section, option
 
-Draw = Callable[[int], tuple[int, ...]]
-"""Cycle -> a node's peers in it."""
+Draw = Callable[[int, random.Random], tuple[int, ...]]
+"""Cycle, the node's own stream -> its peers in it."""
 
 ALL_CYCLES = 2**32
 """Added to a cycle's number in a stream's key: warm-up cycles are numbered up to 0, and keys are not negative."""
@@ -46,19 +46,21 @@ class UniformSettings(Section):
 
 
 class Drawn(Overlay):
-    """One node's part. draw: its peers in a cycle, distinct ids without the own one."""
+    """One node's part. draw: its peers in a cycle, distinct ids without the own one. rng: this node's stream."""
 
     offsets: ClassVar[Sequence[int]] = (0,)
 
-    __slots__ = ("_draw", "node", "view")
+    __slots__ = ("_draw", "_rng", "node", "view")
 
-    def __init__(self, node: int, draw: Draw):
-        self.node, self._draw = node, draw
+    fleeting: ClassVar[frozenset[str]] = frozenset(("_draw",))
+
+    def __init__(self, node: int, draw: Draw, rng: random.Random):
+        self.node, self._draw, self._rng = node, draw, rng
         self.view: tuple[int, ...] = ()
 
     def advance(self, offset: int, tick: int, cycle: int) -> list[Message]:
         """Draw the peers of this cycle."""
-        self.view = self._draw(cycle)
+        self.view = self._draw(cycle, self._rng)
         return []
 
 
@@ -81,17 +83,17 @@ class Uniform(Topology):
         return self.view_size, f"at most topology.view_size, {self.view_size}"
 
     def overlay(self, start: Start) -> Overlay:
-        if self.settings.sampling == ORACLE:
-            return Drawn(start.node, self._oracle.of(start.node))
-        return Drawn(start.node, local(start.node, self.nodes, self.view_size, start.rng))
+        oracle = self.settings.sampling == ORACLE
+        draw = self._oracle.of(start.node) if oracle else local(start.node, self.nodes, self.view_size)
+        return Drawn(start.node, draw, start.rng)
 
 
-def local(node: int, nodes: int, count: int, rng: random.Random) -> Draw:
+def local(node: int, nodes: int, count: int) -> Draw:
     """EL-Local: `count` others out of all `nodes`, from this node's stream."""
-    return partial(_others, node, nodes, count, rng)
+    return partial(_others, node, nodes, count)
 
 
-def _others(node: int, nodes: int, count: int, rng: random.Random, cycle: int) -> tuple[int, ...]:
+def _others(node: int, nodes: int, count: int, cycle: int, rng: random.Random) -> tuple[int, ...]:
     return tuple(peer + (peer >= node) for peer in rng.sample(range(nodes - 1), count))
 
 
@@ -109,7 +111,8 @@ class Oracle:
         """The draws of one node."""
         return partial(self._peers, node)
 
-    def _peers(self, node: int, cycle: int) -> tuple[int, ...]:
+    def _peers(self, node: int, cycle: int, rng: random.Random) -> tuple[int, ...]:
+        # One draw for all comes from the run's stream.
         if cycle != self._cycle:
             self._draw(cycle)
         place = self._place[node]

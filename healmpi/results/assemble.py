@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -87,15 +88,19 @@ def _write_ranks(group: tables.Group, run: Run) -> None:
     group.attrs["states"] = list(RANK_STATES)
     group.count("rank", len(run.states))
     group.put("state", run.states)
-    facts = [{} if part is None else part.facts | _own_facts(part) for part in run.by_rank]
+    facts = {part.rank: part.facts | _own_facts(part) for part in run.parts}
+    for rank, (_, what) in run.damage.items():
+        facts.setdefault(rank, {})["damage"] = what
     known = list(_own_facts(run.first))
-    for name in [*known, *sorted({name for one in facts for name in one} - {*known, "rank", "state"})]:
-        values = [one.get(name) for one in facts]
-        column = fact_column(name, values)
-        group.put(column, np.array([_fact(value, column) for value in values], column.dtype))
+    for name in [*known, *sorted({name for one in facts.values() for name in one} - {*known, "rank", "state"})]:
+        column = fact_column(name, [one.get(name) for one in facts.values()])
+        values = np.full(len(run.states), column.missing, column.dtype)
+        for rank, one in facts.items():
+            values[rank] = _fact(one.get(name), column)
+        group.put(column, values)
 
 
-def _own_facts(part: Part) -> dict[str, str | int | float]:
+def _own_facts(part: Part) -> dict[str, Any]:
     """What the part itself tells of its rank."""
     survivors = int(part.attrs.get("survivors_finished", 0))
     return {
@@ -281,6 +286,8 @@ def _write_models(group: tables.Group, run: Run) -> None:
     group.count("node", run.nodes)
     digests, size = np.zeros(run.nodes, f"S{DIGEST_BYTES}"), 0
     for part in run.parts:
+        if part.state != FINISHED:
+            continue
         with open_part(part.path) as source:
             if "models/sha256" in source:
                 digests[part.nodes] = source["models/sha256"][:]
@@ -296,7 +303,7 @@ def _fill_models(table: h5py.Dataset, run: Run) -> None:
     step = max(1, tables.BLOCK_BYTES // (4 * table.shape[1]))
     for part in run.parts:
         with open_part(part.path) as source:
-            if "models/parameters" not in source:
+            if part.state != FINISHED or "models/parameters" not in source:
                 table[part.nodes] = np.nan
                 continue
             for start in range(0, part.count, step):

@@ -74,6 +74,8 @@ def _opened(path: Path, schema: str) -> h5py.File:
         if schema == SCHEMA:  # a part is opened again and again
             check_heaps(path)
         file = open_file(path, "r")
+    except ValueError as error:
+        raise ResultsError(f"{path} is truncated or damaged: {error}") from None
     except integrity.FAULTS as error:
         raise ResultsError(f"{path} is truncated or damaged: HDF5 cannot open it ({integrity.first_line(error)})") from None
     try:

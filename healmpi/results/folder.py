@@ -15,13 +15,17 @@ import fcntl
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from healmpi.settings import UsageError
 
+BUFFER_BYTES = 2**18
+"""Small pieces are gathered until there are so many."""
+
 _SUFFIX = ".parts"
+_PART = re.compile(r"rank-(\d{1,9})\.h5")
 _STATE = re.compile(r"state-(\d+)-rank-(\d+)")
 
 
@@ -58,6 +62,11 @@ class PartsFolder:
     def part(self, rank: int) -> Path:
         """The part file of one rank."""
         return self.path / f"rank-{rank:05d}.h5"
+
+    def rank_of(self, part: Path) -> int | None:
+        """The rank whose part file is called so; None: nobody's is."""
+        name = _PART.fullmatch(part.name)
+        return int(name[1]) if name and self.part(int(name[1])) == part else None
 
     def parts(self) -> list[Path]:
         """The part files that are there, by rank. Raises OSError."""
@@ -136,11 +145,18 @@ def refusing(out: Path) -> Iterator[None]:
         raise UsageError("-o", str(out), f"it cannot be written ({error.strerror or error})") from None
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, also when the power fails. Raises OSError."""
+def write_whole(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
+    """Write a file whole or not at all, also when the power fails. data: or its pieces. Raises OSError."""
     temporary = path.with_name(path.name + ".new")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        with temporary.open("wb", buffering=BUFFER_BYTES) as file:
+            for piece in [data] if isinstance(data, bytes) else data:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        # A half of it would be in the way on a full disk.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise

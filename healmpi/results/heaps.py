@@ -17,6 +17,9 @@ HEADER = struct.Struct("<8sQ")  # START; bytes of the collection, header include
 OBJECT = struct.Struct("<HHIQ")  # number, references, nothing, bytes
 ALIGNED = 8
 
+LONGEST = 16 * 1024 * 1024
+"""Bytes of an object: nothing that healmpi writes comes near."""
+
 
 def check_heaps(path: Path) -> None:
     """Raises ValueError: a heap is damaged. OSError."""
@@ -50,7 +53,7 @@ def _ends(data: mmap.mmap, place: int, size: int) -> bool:
         number, _, _, held = OBJECT.unpack_from(data, at)
         # Number 0 is what is free: its size counts its header, too.
         step = held if number == 0 else OBJECT.size + -(-held // ALIGNED) * ALIGNED
-        if step < OBJECT.size or step > stop - at:
+        if step < OBJECT.size or step > stop - at or (number and held > LONGEST):
             return False
         at += step
     return True

@@ -153,7 +153,7 @@ def check_plain(path: str, one: h5py.Group | h5py.Dataset) -> None:
 
 
 def is_text(table: h5py.Dataset) -> bool:
-    """Whether it holds texts of any length."""
+    """Whether it holds texts of any length, as merged files do since schema 1.4."""
     return table.dtype.hasobject and h5py.check_string_dtype(table.dtype) is not None
 
 
@@ -174,23 +174,34 @@ def _check_texts(table: h5py.Dataset) -> None:
                 raise ValueError(f"a text in it has {most} bytes")
 
 
+_PLAIN_TYPES = (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID, h5py.h5t.TypeStringID)
+
+
 def _check_attribute(name: str, attribute: h5py.h5a.AttrID) -> None:
-    count = math.prod(attribute.shape)
-    # Of one without elements HDF5 does not say the size.
-    size = attribute.get_storage_size() if count else 0
-    if size > LONGEST_ATTRIBUTE_BYTES:
-        raise ValueError(f"its attribute {name} has {size} bytes")
+    """Numbers, texts, and what HDF5 notes of dimensions: that alone refers to other objects."""
+    count, kind = math.prod(attribute.shape), attribute.get_type()
+    if count * kind.get_size() > LONGEST_ATTRIBUTE_BYTES:
+        raise ValueError(f"its attribute {name} has {count} elements")
+    is_plain = isinstance(kind, _PLAIN_TYPES)
     # Elements of any length can all lead to the same long text.
-    if attribute.dtype.hasobject and count > MOST_TEXTS:
+    if count > MOST_TEXTS and (not is_plain or attribute.dtype.hasobject):
         raise ValueError(f"its attribute {name} is a list of {count}")
-    if attribute.dtype.kind not in "biufS" and h5py.check_string_dtype(attribute.dtype) is None and name not in DIMENSIONS:
+    if not is_plain and not _is_of_dimensions(name, attribute.dtype):
         raise ValueError(f"its attribute {name} holds {attribute.dtype}, which healmpi does not write")
+
+
+def _is_of_dimensions(name: str, kind: np.dtype) -> bool:
+    """HDF5 crashes over lists of another type than it takes them for."""
+    if kind.names:
+        return name == "REFERENCE_LIST" and h5py.check_ref_dtype(kind[0]) is h5py.Reference and kind[1].kind in "iu"
+    listed = h5py.check_vlen_dtype(kind)
+    return name == "DIMENSION_LIST" and listed is not None and h5py.check_ref_dtype(np.dtype(listed)) is h5py.Reference
 
 
 def _check_chunks(table: h5py.Dataset) -> None:
     if table.chunks is None:
         return
-    size = math.prod(table.chunks) * table.dtype.itemsize
+    size = math.prod(table.chunks) * table.id.get_type().get_size()
     if size > LARGEST_CHUNK_BYTES:
         raise ValueError(f"its chunks have {size} bytes each")
     # What is compressed is never much longer than it was, and what is longer could become anything.
@@ -213,11 +224,11 @@ def begin(dataset: h5py.Dataset) -> Any:
 
 
 def digest(dataset: h5py.Dataset) -> str:
-    """SHA-256 of a dataset's type, shape and numbers (of texts of any length: lines of their bytes), in hexadecimal digits."""
+    """SHA-256 of a dataset's type, shape and numbers, in hexadecimal digits; of texts the bytes of each, with a zero byte behind it."""
     found = begin(dataset)
     for block in blocks(dataset):
         if block.dtype.hasobject:
-            found.update("".join(f"{text.hex()}\n" for text in block.reshape(-1)).encode())
+            found.update(b"".join(text + b"\0" for text in block.flat))
         else:
             found.update(np.ascontiguousarray(block).data)
     return found.hexdigest()
@@ -230,7 +241,7 @@ def blocks(dataset: h5py.Dataset, start: tuple[int, ...] = ()) -> Iterator[np.nd
         yield np.asarray(dataset[()], dataset.dtype)
     if dataset.ndim == 0 or not dataset.size:
         return
-    row = math.prod(shape[axis + 1 :]) * dataset.dtype.itemsize
+    row = math.prod(shape[axis + 1 :]) * (LONGEST_TEXT_BYTES if is_text(dataset) else dataset.dtype.itemsize)
     if row > BLOCK_BYTES and axis + 1 < dataset.ndim:
         for place in range(shape[axis]):
             yield from blocks(dataset, (*start, place))

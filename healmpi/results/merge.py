@@ -8,19 +8,24 @@ merging the same parts again gives the same file.
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from healmpi.results import assemble
 from healmpi.results.folder import PartsFolder
-from healmpi.results.parts import FINISHED, collect, read_parts
+from healmpi.results.integrity import FAULTS, first_line
+from healmpi.results.parts import FINISHED, Run, collect, read_parts
+from healmpi.results.preflight import merged_bytes
 from healmpi.results.schema import ResultsError
 
 
-def merge(out: Path, *, remove_parts: bool, force: bool = False) -> Path:
+def merge(out: Path, *, remove_parts: bool, force: bool = False, note: Callable[[str], None] = lambda text: None) -> Path:
     """Make OUT of its parts. Returns OUT.
 
-    force: replace an existing OUT. Raises ResultsError: nothing to merge, OUT exists, the parts do not belong together, or OUT
+    remove_parts: unless one is damaged: from a checkpoint the run may still come to its end. force: replace an existing OUT. note: is told
+    what is wrong with a part, a sentence each. Raises ResultsError: nothing to merge, OUT exists, the parts do not belong together, or OUT
     cannot be written. The parts are kept then.
     """
     folder = PartsFolder(out)
@@ -35,16 +40,44 @@ def merge(out: Path, *, remove_parts: bool, force: bool = False) -> Path:
     if out.exists() and not force:
         raise ResultsError(f"{out} exists already; the parts are kept, and --force replaces the file")
     run, temporary = collect(folder), folder.temporary
+    for path, what in run.damage.values():
+        note(f"{path} {what}")
+    _check_room(out, run)
     try:
         assemble.write(temporary, run)
         os.replace(temporary, out)
-    except OSError as error:
-        raise ResultsError(f"{out} cannot be made of its parts ({error.strerror or error}); the parts are kept") from error
+    except FAULTS as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else first_line(error)
+        raise ResultsError(f"{out} cannot be made of its parts ({why}); the parts are kept") from error
     finally:
         temporary.unlink(missing_ok=True)
-    if remove_parts:
+    if remove_parts and not run.damage:
         folder.remove()
     return out
+
+
+def _check_room(out: Path, run: Run) -> None:
+    """Raise ResultsError where the file would not fit on the disk, or a row of its tables into memory: before any of it is taken."""
+    attrs = run.attrs
+    reports = sum(part.committed["groups"] for part in run.parts)
+    needed, row = merged_bytes(
+        nodes=run.nodes,
+        hosted=sum(part.count for part in run.parts),
+        cycles=len(run.cycles),
+        kinds=len(attrs["kinds"]),
+        ranks=len(run.states),
+        view_width=attrs["view_size"],
+        views=max(part.committed["views"] for part in run.parts),
+        reports=reports,
+        member_width=attrs["hub_count"],
+    )
+    free, memory = shutil.disk_usage(out.parent).free, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for what, count, there in (("on disk", needed, free), ("of memory", row, memory)):
+        if count > there:
+            size = f"about {count / 1e9:.1f} GB {what}, of which there are {there / 1e9:.1f} GB"
+            raise ResultsError(
+                f"{out} cannot be made of its parts: they say {run.nodes} nodes on {len(run.states)} ranks, which take {size}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

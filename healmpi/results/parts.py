@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from healmpi.results.files import open_part
 from healmpi.results.folder import PartsFolder
-from healmpi.results.schema import COMMITTED, RANK_STATES, SCHEMA_VERSION, ResultsError
+from healmpi.results.part_integrity import examine
+from healmpi.results.schema import RANK_STATES, SCHEMA_VERSION, ResultsError
 
 FINISHED, UNFINISHED, MISSING, UNREADABLE = range(len(RANK_STATES))
 
@@ -22,7 +22,11 @@ _SAME = ("ranks", "total_nodes", "view_size", "hub_count", "kinds", "kinds_carry
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One readable part. committed: rows of each kind that count. attrs: of its root, arrays as tuples."""
+    """One readable part. attrs: of its root, arrays as tuples. See part_integrity.Examined.
+
+    committed: rows of each kind that count. last_cycle: the number of the last one; None: there is none. damage: what is wrong with what
+    would follow; the part is unfinished then. A part of another schema version was not looked at any further.
+    """
 
     path: Path
     rank: int
@@ -33,6 +37,8 @@ class Part:
     attrs: dict[str, Any]
     facts: dict[str, str | int | float]
     sources: dict[str, str]
+    last_cycle: int | None = None
+    damage: ResultsError | None = None
 
     @property
     def nodes(self) -> slice:
@@ -42,11 +48,15 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All parts of one run, in rank order. cycles: numbers of those that all parts have. states: by rank."""
+    """All parts of one run, in rank order. cycles: numbers of those that all parts have. states: by rank.
+
+    damage: by rank, the path of a part that is damaged, whether the rest of it can be read or not, and what is wrong with it.
+    """
 
     parts: list[Part]
     states: np.ndarray
     cycles: np.ndarray
+    damage: dict[int, tuple[Path, str]] = field(default_factory=dict)
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -64,25 +74,20 @@ class Run:
         return self.parts[0]
 
     @property
-    def by_rank(self) -> list[Part | None]:
-        """The part of every rank; None: it left none that can be read."""
-        known = {part.rank: part for part in self.parts}
-        return [known.get(rank) for rank in range(len(self.states))]
-
-    @property
     def last_cycle(self) -> int:
         """The number of the last cycle that all parts have; below any other if there is none."""
         return int(self.cycles[-1]) if len(self.cycles) else int(np.iinfo(np.int32).min)
 
 
-def read_parts(paths: Sequence[Path]) -> tuple[list[Part], list[ResultsError]]:
+def read_parts(paths: Sequence[Path]) -> tuple[list[Part], dict[Path, ResultsError]]:
     """Those that can be read, and what is wrong with the others."""
-    parts, errors = [], []
+    parts: list[Part] = []
+    errors: dict[Path, ResultsError] = {}
     for path in paths:
         try:
             parts.append(_read_part(path))
         except ResultsError as error:
-            errors.append(error)
+            errors[path] = error
     return parts, errors
 
 
@@ -90,7 +95,7 @@ def collect(folder: PartsFolder) -> Run:
     """The run whose parts lie there. Raises ResultsError: none can be read, they do not belong together, or are of another version."""
     parts, errors = read_parts(folder.parts())
     if not parts:
-        raise errors[0]
+        raise next(iter(errors.values()))
     parts.sort(key=lambda part: part.rank)
     version = parts[0].attrs["schema_version"]
     if version != SCHEMA_VERSION:
@@ -98,43 +103,56 @@ def collect(folder: PartsFolder) -> Run:
     _check_same_run(parts)
     _check_places(parts)
     states = np.full(parts[0].attrs["ranks"], MISSING, np.int8)
-    for rank in range(len(states)):
-        if folder.part(rank).exists():
-            states[rank] = UNREADABLE
+    damage = {}
+    for path, error in errors.items():
+        rank = folder.rank_of(path)
+        if rank is not None and rank < len(states):
+            states[rank], damage[rank] = UNREADABLE, (path, _without(path, error))
     for part in parts:
         states[part.rank] = part.state
-    common = min(part.committed["cycles"] for part in parts)
-    with open_part(parts[0].path) as file:
-        return Run(parts, states, file["cycles/cycle"][:common])
+        if part.damage is not None:
+            damage[part.rank] = part.path, _without(part.path, part.damage)
+    return Run(parts, states, _common_cycles(parts), damage)
+
+
+def _without(path: Path, error: ResultsError) -> str:
+    """What follows on the path of the file in the sentence."""
+    return str(error).removeprefix(f"{path} ")
 
 
 def _read_part(path: Path) -> Part:
-    with open_part(path) as file:
-        try:
-            return _part(path, file)
-        except (KeyError, OSError, RuntimeError) as error:
-            raise ResultsError(f"{path} is damaged ({error})") from None
-
-
-def _part(path: Path, file: h5py.File) -> Part:
-    attrs = {name: _plain(value) for name, value in file.attrs.items()}
+    found = examine(path)
     return Part(
         path=path,
-        rank=attrs["rank"],
-        first=attrs["first_node"],
-        count=attrs["node_count"],
-        state=FINISHED if attrs.get("finished") else UNFINISHED,
-        committed=dict(zip(COMMITTED, file["committed"][:].tolist(), strict=True)),
-        attrs=attrs,
-        facts={name: _plain(value) for name, value in file["facts"].attrs.items()} if "facts" in file else {},
-        sources={name: str(value) for name, value in file["provenance"].attrs.items() if name.endswith("_sha256")},
+        rank=found.attrs["rank"],
+        first=found.attrs["first_node"],
+        count=found.attrs["node_count"],
+        state=FINISHED if found.finished else UNFINISHED,
+        committed=found.committed,
+        attrs=found.attrs,
+        facts=found.facts,
+        sources=found.sources,
+        last_cycle=found.last_cycle,
+        damage=found.damage,
     )
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.ndarray):
-        return tuple(value.tolist())
-    return value.item() if isinstance(value, np.generic) else value
+def _common_cycles(parts: Sequence[Part]) -> np.ndarray:
+    """The numbers of the cycles that all parts have, int32. Raises ResultsError: they have others, or views of others."""
+    common = min(part.committed["cycles"] for part in parts)
+    first, first_views = _cycles(parts[0], common)
+    for part in parts[1:]:
+        cycles, views = _cycles(part, common)
+        if not (np.array_equal(cycles, first) and np.array_equal(views, first_views)):
+            raise ResultsError(f"{part.path} and {parts[0].path} are of different runs: they have other cycles")
+    return first
+
+
+def _cycles(part: Part, common: int) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the first so many cycles, and of those among them with views."""
+    with open_part(part.path) as file:
+        cycles, views = file["cycles/cycle"][:common], file["overlay/cycle"][: part.committed["views"]]
+    return cycles, views[views <= cycles[-1]] if common else views[:0]
 
 
 def _check_same_run(parts: Sequence[Part]) -> None:
@@ -155,3 +173,7 @@ def _check_places(parts: Sequence[Part]) -> None:
             place = f"nodes {part.first} to {part.first + part.count - 1} as rank {part.rank}"
             raise ResultsError(f"{part.path} hosts {place}, which does not fit the other parts")
         end, rank = part.first + part.count, part.rank
+    # A run deals its nodes evenly: so many can only be lost if as many ranks are.
+    most = ranks * (max(part.count for part in parts) + 1)
+    if nodes > most:
+        raise ResultsError(f"{parts[0].path} says that the run has {nodes} nodes; on {ranks} ranks like this one there are {most} at most")

@@ -248,6 +248,7 @@ _RANKS = (
     Column("startup_s", "f8", _RANK, "s", np.nan, "wall time of what came before the run"),
     Column("checkpoint_s", "f8", _RANK, "s", np.nan, "wall time of saving checkpoints"),
     Column("tail_s", "f8", _RANK, "s", np.nan, "harness time after the last cycle's rows were made"),
+    Column("damage", _TEXT, _RANK, "text", b"", "what is wrong with the part that the rank left; empty: nothing"),
 )
 
 

@@ -4,11 +4,14 @@
                             ^ flushed         ^ flushed               ^ flushed
 
 Datasets are longer than what was recorded. They grow by whole chunks, so that most flushes leave
-HDF5's own structures alone, and the dataset `committed` says how many rows count; it is written after the rows are on disk.
+HDF5's own structures alone, and the dataset `committed` says how many rows count; it is written after the rows are on disk. What is written
+is chained by SHA-256, see part_integrity.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -17,6 +20,9 @@ import numpy as np
 
 from healmpi.messages import Kind
 from healmpi.results.files import close_trimmed, open_file, reason_array, reserve, storable, text_array
+from healmpi.results.integrity import FAULTS, Damage, first_line
+from healmpi.results.part_checks import GROWING, growing_shape
+from healmpi.results.part_integrity import END_ATTRIBUTES, END_DIGEST, FLUSHES, ROW, array_digest, end_digest, first_row, growing, next_row
 from healmpi.results.rows import CycleRows, FaultRow, GroupRow
 from healmpi.results.schema import (
     CLASS_HITS,
@@ -26,7 +32,6 @@ from healmpi.results.schema import (
     FAULT_COLUMNS,
     GROUP_COLUMNS,
     PART_SCHEMA,
-    PART_TABLES,
     PHASES,
     SCHEMA_VERSION,
     Column,
@@ -36,10 +41,9 @@ from healmpi.results.schema import (
 
 __all__ = ["CycleRows", "FaultRow", "GroupRow", "PartWriter"]
 
-_GROWING = {f"{group}/{one.name}": one for group, columns in PART_TABLES.items() for one in columns if one.in_parts in COMMITTED}
-
 CHUNK_BYTES = 32 * 1024
-LONGEST_CHUNK_ROWS = 1024
+LONGEST_CHUNK_ROWS, LONGEST_CHUNK_BYTES = 1024, 8 * 1024 * 1024
+FLUSHES_CHUNK_ROWS = CHUNK_BYTES // (8 * ROW)
 
 Partition = tuple[Sequence[np.ndarray], np.ndarray, np.ndarray]
 """Per hosted node its sample indices; int [nodes, classes], how many samples of each label it holds; int [classes], the test set's."""
@@ -53,6 +57,9 @@ class PartWriter:
     _faults: list[FaultRow]
     _last_cycle: int | None
     _tables: dict[str, h5py.Dataset]
+    _flushes: h5py.Dataset
+    _flushed: int
+    _last_row: np.ndarray
 
     def __init__(
         self,
@@ -94,33 +101,30 @@ class PartWriter:
         self._file.attrs.update({"schema": PART_SCHEMA, "schema_version": SCHEMA_VERSION} | attrs)
         self._file.create_group("config").attrs.update({"json": config_json, "toml": config_toml})
         self._file.create_group("provenance").attrs.update({name: storable(value) for name, value in provenance.items()})
-        self._write_partition(partition)
+        digests = self._write_partition(partition)
         classes = 0 if partition is None else len(partition[2])
-        self._create_tables({"node": len(nodes), "phase": len(PHASES), "kind": len(kinds), "slot": view_size, "label": classes})
+        self._create_tables({"node": len(nodes), "phase": len(PHASES), "kind": len(kinds), "slot": view_size, "label": classes}, digests)
         self._file.flush()
 
     @classmethod
     def reopen(cls, path: Path, nodes: Sequence[int], flush_every: int, done: Mapping[str, int], last_cycle: int) -> PartWriter:
         """The part of a run that goes on. done, last_cycle: as `progress` told; what was written later is written anew.
 
-        Raises OSError.
+        Raises OSError; Damage: it cannot be read, or has no flush that ends there.
         """
         writer = cls.__new__(cls)
-        writer._begin(path, "r+", len(nodes), flush_every)
-        writer._done, writer._last_cycle = dict(done), last_cycle
-        # Killed after its end and before the merging: it comes to its end again.
-        for name in ("models", "facts"):
-            if name in writer._file:
-                del writer._file[name]
-        for name in ("finished", "audit", "audited", "survivors_finished"):
-            if name in writer._file.attrs:
-                del writer._file.attrs[name]
-        writer._keep_tables_open()
-        writer._write_counts()
+        try:
+            writer._begin(path, "r+", len(nodes), flush_every)
+            writer._done, writer._last_cycle = dict(done), last_cycle
+            writer._go_back()
+        except FAULTS as error:
+            if hasattr(writer, "_file"):
+                writer._file.close()
+            raise Damage(path, "/", f"cannot be read ({first_line(error)})") from error
         return writer
 
     def progress(self) -> dict[str, int]:
-        """How many rows of each kind are on disk, after a flush. Raises OSError."""
+        """How many rows of each kind are on disk, after a flush: `reopen` goes on there. Raises OSError."""
         self.flush()
         return dict(self._done)
 
@@ -136,15 +140,15 @@ class PartWriter:
 
     def flush(self) -> None:
         """Write what is buffered. Raises OSError; what was flushed before remains readable then."""
+        self._check_place()
         if not self._rows:
             return
         blocks = self._cycle_blocks() | self._view_blocks() | self._group_blocks() | self._fault_blocks()
         # A table of no width has no rows: a run without messages, for example.
         blocks = {name: block for name, block in blocks.items() if name in self._tables}
-        self._reserve(sum(self._growth_bytes(name, len(block)) for name, block in blocks.items()))
-        for name, block in blocks.items():
-            self._put(name, block)
-        self._commit()
+        self._reserve(CHUNK_BYTES + sum(self._growth_bytes(name, len(block)) for name, block in blocks.items()))
+        blocks = {name: self._put(name, block) for name, block in blocks.items()}
+        self._commit(blocks)
         self._forget()
 
     def finish(
@@ -166,12 +170,13 @@ class PartWriter:
         digests = model_digests or [""] * self._count
         assert len(digests) == self._count, f"{len(digests)} digests of {self._count} models"
         self._reserve(DIGEST_BYTES * self._count + (0 if models is None else 4 * models.size))
-        self._store("models/sha256", [digest.encode() for digest in digests])
+        written = self._store("models/sha256", [one.encode() for one in digests])
         if models is not None:
-            self._store("models/parameters", models)
+            written |= self._store("models/parameters", models)
         self._file.create_group("facts").attrs.update({name: storable(value) for name, value in rank_facts.items()})
         self._file.attrs["audit"] = reason_array(audit)
         self._file.attrs.update({"audited": int(audited), "survivors_finished": int(survivors_finished)})
+        self._file.attrs[END_DIGEST] = np.bytes_(end_digest(self._file, self._last_row, written))
         self._file.flush()
         self._file.attrs["finished"] = 1
         self._file.flush()
@@ -183,7 +188,11 @@ class PartWriter:
         try:
             self.flush()
         finally:
-            close_trimmed(self._file, self._path)
+            # Another file of that name is not ours to trim.
+            if self._is_in_place():
+                close_trimmed(self._file, self._path)
+            else:
+                self._file.close()
 
     # The start of the file.
 
@@ -193,6 +202,23 @@ class PartWriter:
         self._last_cycle = None
         self._forget()
         self._file = open_file(path, mode)
+
+    def _is_in_place(self) -> bool:
+        """Whether the file still has its name: without it everything that is written goes when it is closed."""
+        here = os.fstat(self._file.id.get_vfd_handle())
+        try:
+            there = os.stat(self._path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:  # of the file system, which says nothing of the name
+            return here.st_nlink > 0
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+    def _check_place(self) -> None:
+        if not self._is_in_place():
+            self._forget()
+            text = "it was removed or replaced while the run writes it, and all that is written there would be lost"
+            raise FileNotFoundError(errno.ENOENT, text, str(self._path))
 
     def _forget(self) -> None:
         self._rows, self._groups, self._faults = [], [], []
@@ -213,34 +239,65 @@ class PartWriter:
             text = f"{error.strerror}; what was flushed before is kept, `healmpi merge` makes a file of it"
             raise OSError(error.errno, text, str(self._path)) from None
 
-    def _write_partition(self, partition: Partition | None) -> None:
+    def _write_partition(self, partition: Partition | None) -> dict[str, str]:
         if partition is None:
-            return
+            return {}
         indices, label_counts, test_counts = partition
         assert len(indices) == len(label_counts) == self._count
-        self._store("partition/node_offsets", np.cumsum([0, *(len(one) for one in indices)]))
-        self._store("partition/sample_indices", np.concatenate(indices))
-        self._store("partition/label_counts", label_counts)
-        self._store("partition/test_counts", test_counts)
+        offsets = np.cumsum([0, *(len(one) for one in indices)])
+        known = {
+            "node_offsets": offsets,
+            "sample_indices": np.concatenate(indices),
+            "label_counts": label_counts,
+            "test_counts": test_counts,
+        }
+        return {path: one for name, values in known.items() for path, one in self._store(f"partition/{name}", values).items()}
 
-    def _store(self, name: str, values: np.ndarray | Sequence[bytes]) -> None:
-        self._file[name] = np.asarray(values, column(name).dtype)
+    def _store(self, name: str, values: np.ndarray | Sequence[bytes]) -> dict[str, str]:
+        """Returns its digest, by path."""
+        self._file[name] = array = np.asarray(values, column(name).dtype)
+        return {name: array_digest(array)}
 
-    def _create_tables(self, widths: Mapping[str, int]) -> None:
-        for name, one in _GROWING.items():
-            # Dimensions that have no width yet are left out: lists of members are laid end to end.
-            row = tuple(widths[dim] for dim in one.dims[1:] if dim in widths)
+    def _create_tables(self, widths: Mapping[str, int], digests: Mapping[str, str]) -> None:
+        """digests: of the partition."""
+        for name, one in GROWING.items():
+            row = growing_shape(one, widths)
             if 0 in row:
                 continue
-            row_bytes = max(1, int(np.prod(row)) * np.dtype(one.dtype).itemsize)
-            rows = max(1, min(LONGEST_CHUNK_ROWS, CHUNK_BYTES // row_bytes))
-            self._file.create_dataset(name, (0, *row), one.dtype, maxshape=(None, *row), chunks=(rows, *row))
-        self._file["committed"] = np.zeros(len(COMMITTED), np.int64)
-        self._keep_tables_open()
+            size = max(1, int(np.prod(row)) * np.dtype(one.dtype).itemsize)
+            rows = max(1, min(LONGEST_CHUNK_ROWS, CHUNK_BYTES // size))
+            # HDF5 and its readers hold a chunk in memory: a very long row is cut along its first axis.
+            pieces = -(-size // LONGEST_CHUNK_BYTES)
+            chunk = (rows, *(-(-length // pieces) if axis == 0 else length for axis, length in enumerate(row)))
+            self._file.create_dataset(name, (0, *row), one.dtype, maxshape=(None, *row), chunks=chunk)
+        self._keep_tables_open(self._file.create_dataset(FLUSHES, (0, ROW), "<i8", maxshape=(None, ROW), chunks=(FLUSHES_CHUNK_ROWS, ROW)))
+        self._last_row = first_row(self._file, digests)
+        self._file["committed"] = self._last_row
+        self._put_flush(0)
 
-    def _keep_tables_open(self) -> None:
+    def _keep_tables_open(self, flushes: h5py.Dataset) -> None:
         # Looking a dataset up costs as much as writing it.
-        self._tables = {name: self._file[name] for name in _GROWING if name in self._file}
+        self._tables, self._flushes = growing(self._file), flushes
+
+    def _go_back(self) -> None:
+        """To the flush after which the rows were as many as in `_done`; what follows on it does not count any more. Raises KeyError."""
+        self._keep_tables_open(self._file[FLUSHES])
+        rows, counts = self._flushes[:], [self._done[name] for name in COMMITTED]
+        numbers = np.flatnonzero((rows[:, : len(counts)] == counts).all(axis=1))
+        if not numbers.size:
+            raise KeyError(f"it has no flush after {counts[0]} cycles")
+        self._flushed, self._last_row = int(numbers[0]), rows[numbers[0]]
+        # Killed after its end and before the merging: it comes to its end again.
+        for name in ("models", "facts"):
+            if name in self._file:
+                del self._file[name]
+        for name in ("finished", END_DIGEST, *END_ATTRIBUTES):
+            if name in self._file.attrs:
+                del self._file.attrs[name]
+        self._write_committed()
+        # Where `committed` is damaged later, these rows must not take its place.
+        self._flushes[self._flushed + 1 :] = 0
+        self._file.flush()
 
     # A block of cycles: what is added to which table.
 
@@ -265,11 +322,13 @@ class PartWriter:
     def _growth_bytes(self, name: str, rows: int) -> int:
         table = self._tables[name]
         chunk = table.chunks[0]
-        chunks = -(-(self._done[_GROWING[name].in_parts] + rows) // chunk) - table.shape[0] // chunk
-        return max(0, chunks) * int(np.prod(table.chunks)) * table.dtype.itemsize
+        chunks = -(-(self._done[GROWING[name].in_parts] + rows) // chunk) - table.shape[0] // chunk
+        row = np.prod([-(-length // one) * one for length, one in zip(table.shape[1:], table.chunks[1:], strict=True)], dtype=int)
+        return max(0, chunks) * chunk * int(row) * table.dtype.itemsize
 
-    def _put(self, name: str, block: np.ndarray) -> None:
-        table, start = self._tables[name], self._done[_GROWING[name].in_parts]
+    def _put(self, name: str, block: np.ndarray) -> np.ndarray:
+        """Returns what was written, in the table's type."""
+        table, start = self._tables[name], self._done[GROWING[name].in_parts]
         # HDF5 would stretch a block of another shape, and clip a number that is too large.
         assert block.shape[1:] == table.shape[1:], f"{name}: rows of shape {block.shape[1:]} instead of {table.shape[1:]}"
         if table.dtype == np.int32 and block.dtype == np.int64:
@@ -277,18 +336,28 @@ class PartWriter:
         stop, chunk = start + len(block), table.chunks[0]
         if stop > table.shape[0]:
             table.resize(-(-stop // chunk) * chunk, axis=0)
-        table[start:stop] = block
+        table[start:stop] = block = np.ascontiguousarray(block, table.dtype)
+        return block
 
-    def _commit(self) -> None:
+    def _commit(self, blocks: Mapping[str, np.ndarray]) -> None:
         written = (len(self._rows), sum(one.views is not None for one in self._rows), len(self._groups))
         members = sum(one.size for one in self._groups)
         for name, count in zip(COMMITTED, (*written, members, len(self._faults)), strict=True):
             self._done[name] += count
-        self._write_counts()
+        counts = [self._done[name] for name in COMMITTED]
+        self._last_row = next_row(self._last_row, counts, self._tables, lambda name, start, stop: [blocks[name]] if stop > start else [])
+        self._put_flush(self._flushed + 1)
+        self._write_committed()
 
-    def _write_counts(self) -> None:
+    def _put_flush(self, number: int) -> None:
+        if number >= len(self._flushes):
+            self._flushes.resize(number + FLUSHES_CHUNK_ROWS, axis=0)
+        self._flushes[number] = self._last_row
+        self._flushed = number
+
+    def _write_committed(self) -> None:
         self._file.flush()
-        self._file["committed"][...] = np.array([self._done[name] for name in COMMITTED])
+        self._file["committed"][...] = self._last_row
         self._file.flush()
 
 

@@ -15,11 +15,13 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from mpi4py import MPI
 
+from healmpi.worlds.checks import WireChecks, holds, with_sum
 from healmpi.worlds.reductions import CarefulAverage, Reduction, Stage
 from healmpi.worlds.world import Facts
 
@@ -54,10 +56,14 @@ class _Communicator:
 
 
 class HubGroupBackend:
-    """Owns every hub communicator of this rank. comm: the parent, for nothing else than making groups. average: how hubs average."""
+    """Owns every hub communicator of this rank.
 
-    def __init__(self, comm: MPI.Intracomm, facts: Facts, average: CarefulAverage):
-        self._parent, self._facts, self._average = comm, facts, average
+    comm: the parent, for nothing else than making groups. average: how hubs average. checks: what goes over the wire has a sum behind it.
+    """
+
+    def __init__(self, comm: MPI.Intracomm, facts: Facts, average: CarefulAverage, checks: WireChecks | None = None):
+        self._parent, self._facts, self._average, self._checks = comm, facts, average, checks
+        self._extra = 0 if checks is None else 1  # floats behind each slice
         self._parent_group = comm.Get_group()
         self._rank = comm.Get_rank()
         self._communicators: dict[int, _Communicator] = {}
@@ -100,7 +106,7 @@ class HubGroupBackend:
             return
         assert collectives.received is not None
         collectives.requests.pop().Wait()  # it ends: every rank of the group has started its part
-        rows = collectives.received.reshape(len(reduction.members), -1)
+        rows = self._checked(collectives.received.reshape(len(reduction.members), -1), "the model of node", reduction.members)
         averaged = self._average(list(rows), reduction.weights)
         if self._average.elementwise:
             self._start_gather(reduction, averaged)
@@ -111,6 +117,7 @@ class HubGroupBackend:
         collectives: _Collectives = reduction.handle
         if collectives.requests:
             collectives.requests.pop().Wait()  # it ends: every rank of the group has started its part
+            collectives.result = self._without_sums(collectives, reduction)
         if collectives.result is None or sum(reduction.weights) == 0:
             return None
         collectives.result.flags.writeable = False
@@ -157,10 +164,14 @@ class HubGroupBackend:
     def _start_scatter(self, reduction: Reduction, vectors: list[np.ndarray]) -> None:
         collectives: _Collectives = reduction.handle
         assert collectives.comm is not None
-        lengths = [high - low for low, high in collectives.slices]
+        lengths = [high - low + self._extra for low, high in collectives.slices]
         hosted = len(reduction.hosted)
         send_counts = [hosted * length for length in lengths]
-        if not self._average.elementwise:
+        if self._checks is not None:
+            parts = collectives.slices if self._average.elementwise else collectives.slices[:1]
+            send = np.concatenate([with_sum(vector[low:high]) for low, high in parts for vector in vectors])
+            offsets = _offsets(send_counts) if self._average.elementwise else [0] * len(lengths)
+        elif not self._average.elementwise:
             # All ranks get the same.
             send = vectors[0] if hosted == 1 else np.concatenate(vectors)
             offsets = [0] * len(lengths)
@@ -188,10 +199,31 @@ class HubGroupBackend:
         lengths = [high - low for low, high in collectives.slices]
         if part is None:
             part = np.zeros(lengths[reduction.ranks.index(self._rank)], np.float32)
-        collectives.result = np.empty(collectives.size, np.float32)
+        if self._checks is not None:
+            part, lengths = with_sum(part), [length + 1 for length in lengths]
+        collectives.result = np.empty(sum(lengths), np.float32)
         collectives.buffers += [part, collectives.result]
         collectives.requests.append(
             collectives.comm.Iallgatherv([part, len(part), MPI.FLOAT], [collectives.result, (lengths, _offsets(lengths)), MPI.FLOAT])
+        )
+
+    def _checked(self, rows: np.ndarray, what: str, numbers: Sequence[int]) -> np.ndarray:
+        """The rows without their sums. rows: float32 [numbers, floats]."""
+        if self._checks is None:
+            return rows
+        for row, number in zip(rows, numbers, strict=True):
+            if not holds(row):
+                self._checks.tell(f"{what} {number} in a hub group")
+        return rows[:, :-1]
+
+    def _without_sums(self, collectives: _Collectives, reduction: Reduction) -> np.ndarray | None:
+        """The gathered result."""
+        if self._checks is None or collectives.result is None:
+            return collectives.result
+        ends = list(itertools.accumulate(high - low + 1 for low, high in collectives.slices))
+        parts = np.split(collectives.result, ends[:-1])
+        return np.concatenate(
+            [self._checked(part[None], "the part of rank", [rank])[0] for part, rank in zip(parts, reduction.ranks, strict=True)]
         )
 
     # The graveyard.

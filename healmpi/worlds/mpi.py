@@ -31,12 +31,13 @@ from healmpi import cores  # noqa: E402
 from healmpi.algorithms.averaging import Average  # noqa: E402
 from healmpi.messages import Message  # noqa: E402
 from healmpi.node import NEVER, Action, EnterGroup  # noqa: E402
+from healmpi.worlds.checks import WireChecks  # noqa: E402
 from healmpi.worlds.clock import Clock, Lockstep  # noqa: E402
 from healmpi.worlds.hub_group import HubGroupBackend  # noqa: E402
 from healmpi.worlds.mailbox import Mailbox  # noqa: E402
 from healmpi.worlds.reductions import CarefulAverage, Notice, Reductions  # noqa: E402
 from healmpi.worlds.wire import decode, encode, header  # noqa: E402
-from healmpi.worlds.world import FAILED, Closed, Facts, Seconds, StepTimeout, blocks  # noqa: E402
+from healmpi.worlds.world import FAILED, Closed, Facts, Seconds, StepTimeout, WireFault, blocks  # noqa: E402
 
 NOTICE = 255
 """Kind of the harness's own message in a step: a rank's notice on a reduction. Never counted as protocol traffic."""
@@ -64,17 +65,19 @@ LARGEST_IN_PLACE = 2**20
 class MpiWorld:
     """This rank's access to the others.
 
-    model_size: floats in a model. average: how hubs average. timeout_s: longest wait for a step to close.
+    model_size: floats in a model. average: how hubs average. timeout_s: longest wait for a step to close. wire_checks: whether all
+    that goes over MPI has a sum behind it.
     """
 
-    def __init__(self, nodes: int, model_size: int, average: Average, timeout_s: float):
+    def __init__(self, nodes: int, model_size: int, average: Average, timeout_s: float, wire_checks: bool = False):
         self._protocol, self._harness, groups = (MPI.COMM_WORLD.Dup() for _ in range(3))
         self._groups_parent = groups
         self.rank, self.size = self._protocol.Get_rank(), self._protocol.Get_size()
         self.seconds, self.facts = Seconds(), Facts()
         self._rank_of = [rank for rank, block in enumerate(blocks(nodes, self.size)) for _ in block]
         self._average = CarefulAverage(average)
-        self._backend = HubGroupBackend(groups, self.facts, self._average)
+        self._checks = WireChecks(self.rank, self.facts) if wire_checks else None
+        self._backend = HubGroupBackend(groups, self.facts, self._average, self._checks)
         self.reductions = Reductions(self.rank, model_size, self._rank_of.__getitem__, self._backend)
         self._timeout_s = timeout_s
         self._shared = _cores_are_shared()
@@ -123,6 +126,10 @@ class MpiWorld:
         """Begin to send a message; what it is made of is kept until the tick is closed."""
         due, message = held
         vector = message[5]
+        if self._checks is not None:
+            buffer = self._checks.sealed(encode(message, due), rank)
+            self._kept.append(buffer)
+            return call([buffer, MPI.BYTE], rank, self._step & 1)
         if type(vector) is not np.ndarray or not SENDS_IN_PLACE or vector.nbytes > LARGEST_IN_PLACE:
             buffer = encode(message, due)
             self._kept.append(buffer)
@@ -213,16 +220,26 @@ class MpiWorld:
         while probe is not None:
             size = status.Get_count(MPI.BYTE)
             # A bytearray is read faster, an empty array is not filled with zeros first.
-            buffer = bytearray(size) if size <= SMALL_BYTES else np.empty(size, np.uint8)
+            buffer: Any = bytearray(size) if size <= SMALL_BYTES else np.empty(size, np.uint8)
             probe.Recv([buffer, MPI.BYTE])
-            due, message = decode(buffer)
-            if message[0] == NOTICE:
-                self._notices.append(Notice(message.source, message.number, bool(message.cycle)))
+            if self._checks is not None:
+                buffer = self._checks.opened(buffer, status.Get_source())
+            if buffer is None:
+                self._check_lost()
             else:
-                put(due, message)
+                due, message = decode(buffer)
+                if message[0] == NOTICE:
+                    self._notices.append(Notice(message.source, message.number, bool(message.cycle)))
+                else:
+                    put(due, message)
             probe = protocol.Improbe(MPI.ANY_SOURCE, tag, status)
         self.seconds.messaging += time.perf_counter() - started
         return True
+
+    def _check_lost(self) -> None:
+        """A message was not what it should be. Raises WireFault: it may have been a notice, without which a reduction has no end."""
+        if self.reductions.busy():
+            raise WireFault(f"{self.facts.faults[-1]}, while a hub group was averaging: the run cannot go on")
 
     # The harness's plane.
 

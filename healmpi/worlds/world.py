@@ -22,6 +22,10 @@ class StepTimeout(RuntimeError):
     """The other ranks did not close a step within limits.step_timeout_s."""
 
 
+class WireFault(RuntimeError):
+    """What came over MPI is not what was sent, where nothing can go on without it."""
+
+
 FAILED = -1
 """Proposed as the next tick by a rank on which something has gone wrong: it wins on all ranks, in the same step."""
 
@@ -51,9 +55,10 @@ class Seconds:
 
 @dataclass(slots=True)
 class Facts:
-    """What a rank's transport did in the whole run."""
+    """What a rank's transport did in the whole run. faults: a sentence for each of the first things that arrived damaged."""
 
     counts: dict[str, int] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
 
     def add(self, name: str, amount: int = 1) -> None:
         self.counts[name] = self.counts.get(name, 0) + amount

@@ -82,7 +82,7 @@ class Trainer(Protocol):
         """Drop what lasts from cycle to cycle of the node, if anything."""
 
     def state(self) -> dict[int, Any]:
-        """All that lasts from cycle to cycle, by node, so that it can be pickled."""
+        """All that lasts from cycle to cycle, by node, as plain data (state.py)."""
 
     def restore(self, states: Mapping[int, Any]) -> None:
         """What `state` gave."""

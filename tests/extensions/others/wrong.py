@@ -7,6 +7,7 @@ import numpy as np
 from introductions import Introductions
 from own_data import Data, split
 from pull import MODEL, NEVER, PULL, Message, Pull, Train
+from smoothed import Smoothed
 from tree import Graph, Section, option
 
 from healmpi.algorithms.averaging import Average
@@ -129,10 +130,22 @@ class ChangesWhatItSent(Pull):
         return []
 
 
-class CannotBePickled(Pull):
+class CannotBeSaved(Pull):
     def alarm(self, tick):
         self.late = lambda: tick
         return super().alarm(tick)
+
+
+class RestoresNothing(Smoothed):
+    """It goes on as a new one."""
+
+    def restore(self, state):
+        pass
+
+
+class CannotRestore(Smoothed):
+    def state(self):
+        return super(Smoothed, self).state()
 
 
 # An average.
