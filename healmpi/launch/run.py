@@ -191,7 +191,8 @@ def _saved(out: Path, index: checkpoint.Index, rank: int) -> dict[str, Any]:
         if part.attrs["run_id"] != index.run_id:
             raise checkpoint.Unusable(path, "it is of another run than the checkpoint")
         if any(part.committed.get(name, 0) < rows for name, rows in saved["rows"].items()):
-            raise checkpoint.Unusable(path, "it has fewer rows than there were when the checkpoint was written")
+            damaged = f": it {str(part.damage).removeprefix(f'{path} ')}" if part.damage else ""
+            raise checkpoint.Unusable(path, f"it has fewer rows than there were when the checkpoint was written{damaged}")
     return saved
 
 

@@ -7,6 +7,7 @@
     heaps           whether HDF5 will come to an end when it reads a file's texts
     preflight       whether OUT can be written, before the run
     writer          the part of one rank
+    growing         its tables that grow
     part_checks     what a part says of itself, before it is believed
     part_integrity  how far a part is what was written
     parts           the parts of a run, as they are found

@@ -53,10 +53,8 @@ def attributes(attrs: Mapping[str, Any]) -> None:
     for name in ("schema_version", "config_hash", "run_id", "title", "scenario"):
         if not isinstance(attrs.get(name), str):
             raise Wrong("/", f"has {name} = {attrs.get(name)!r:.60}, which is no text")
-    kinds, carrying = (attrs.get(name) or () for name in ("kinds", "kinds_carrying_models"))
-    if not (
-        "kinds" in attrs and "kinds_carrying_models" in attrs and _are_names(kinds) and _are_names(carrying) and set(carrying) <= set(kinds)
-    ):
+    kinds, carrying = (attrs.get(name, 0) for name in ("kinds", "kinds_carrying_models"))
+    if not (_are_names(kinds) and _are_names(carrying) and set(carrying) <= set(kinds)):
         raise Wrong("/", "has kinds, and kinds_carrying_models among them, that are no names of messages")
 
 

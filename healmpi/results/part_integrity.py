@@ -59,7 +59,10 @@ AHEAD_BYTES = 1024 * 1024
 """How much of each growing table is in memory at a time, or one row of it."""
 
 Rows = Callable[[str, int, int], Iterable[np.ndarray]]
-"""The rows of a growing table from a number up to another, in pieces."""
+"""The rows of a growing table from a number up to another, in pieces and in its type."""
+
+Head = tuple[str, int, str]
+"""Of a growing table: its path, which entry of COMMITTED counts it, its line in a digest without START and STOP."""
 
 
 # The digests. Who writes has what was written in memory, and gives it.
@@ -76,15 +79,20 @@ def first_row(file: h5py.File, partition: Mapping[str, str]) -> np.ndarray:
     return _row(np.zeros(len(COMMITTED), np.int64), hashlib.sha256("\n".join([*lines, ""]).encode()))
 
 
-def next_row(before: np.ndarray, counts: Sequence[int], tables: Mapping[str, h5py.Dataset], rows: Rows) -> np.ndarray:
+def heads(tables: Mapping[str, h5py.Dataset]) -> list[Head]:
+    """What does not change from flush to flush, of tables that grow."""
+    return [(name, COMMITTED.index(GROWING[name].in_parts), _table(name, table)) for name, table in tables.items()]
+
+
+def next_row(before: np.ndarray, counts: Sequence[int], tables: Sequence[Head], rows: Rows) -> np.ndarray:
     """int64 [ROW], the row of a flush. before: the row before it. counts: as in `committed`, after it. tables: those that grow."""
     found = hashlib.sha256(before[len(COMMITTED) :].tobytes())
-    for name, table in tables.items():
-        entry = COMMITTED.index(GROWING[name].in_parts)
-        start, stop = int(before[entry]), int(counts[entry])
-        found.update(f"{_table(name, table)} {start} {stop}\n".encode())
+    known = before.tolist()
+    for name, entry, head in tables:
+        start, stop = known[entry], counts[entry]
+        found.update(f"{head} {start} {stop}\n".encode())
         for piece in rows(name, start, stop):
-            found.update(np.ascontiguousarray(piece, table.dtype).data)
+            found.update(np.ascontiguousarray(piece).data)
     return _row(np.array(counts), found)
 
 
@@ -239,8 +247,8 @@ def last_cycle(file: h5py.File, cycles: int) -> int | None:
 def _hold(file: h5py.File, path: Path) -> tuple[np.ndarray, Damage | None]:
     """The last row of `flushes` that counts and holds, as do all before it; and why it is not a later one. Raises Damage: of the start."""
     flushes, committed = file[FLUSHES], file["committed"][:]
-    # Only what is on disk: a shape alone can claim anything.
-    rows = flushes[: flushes.id.get_storage_size() // part_checks.row_bytes(flushes)]
+    rows = flushes[: _rows_there(flushes)]
+    rows = rows[: np.flatnonzero(rows.any(axis=1)).max(initial=0) + 1]
     digests = {f"partition/{name}": digest(table) for name, table in file.get("partition", {}).items()}
     if not np.array_equal(rows[0], first_row(file, digests)):
         raise Damage(path, "/", "and what was known at the start (configuration, provenance, partition) do not have their SHA-256")
@@ -263,25 +271,24 @@ def _good_to(cycle: int | None) -> str:
 
 def _follow(tables: Mapping[str, h5py.Dataset], rows: np.ndarray) -> tuple[int, str]:
     """The number of the last row that holds, as do all before it; and what is wrong with the next one."""
-    read, number = _Ahead(tables), 0
+    read, known, number = _Ahead(tables), heads(tables), 0
+    there = [_rows_there(table) for table in tables.values()]
     try:
         for number, (before, row) in enumerate(itertools.pairwise(rows)):
             counts = row[: len(COMMITTED)].tolist()
-            if not _is_after(before, counts, tables):
+            ascends = counts[0] > before[0] and (counts >= before[: len(COMMITTED)]).all()
+            if not ascends or any(counts[entry] > most for (_, entry, _), most in zip(known, there, strict=True)):
                 return number, "count what is not there"
-            if not np.array_equal(row, next_row(before, counts, tables, read)):
+            if not np.array_equal(row, next_row(before, counts, known, read)):
                 return number, "do not have the SHA-256 that was written with them"
     except FAULTS as error:
         return number, f"cannot be read ({first_line(error)})"
     return len(rows) - 1, ""
 
 
-def _is_after(before: np.ndarray, counts: Sequence[int], tables: Mapping[str, h5py.Dataset]) -> bool:
-    """Whether counts go on from those of the row before, by a cycle at least, and as many rows are there."""
-    if not (counts[0] > before[0] and all(now >= then for now, then in zip(counts, before.tolist(), strict=False))):
-        return False
-    wanted = [(table, counts[COMMITTED.index(GROWING[name].in_parts)]) for name, table in tables.items()]
-    return all(count <= len(table) and count * part_checks.row_bytes(table) <= table.id.get_storage_size() for table, count in wanted)
+def _rows_there(table: h5py.Dataset) -> int:
+    """How many rows of a table are on disk at most: a shape alone can claim anything."""
+    return min(len(table), table.id.get_storage_size() // part_checks.row_bytes(table))
 
 
 def _hold_end(file: h5py.File, path: Path, last: np.ndarray) -> Damage | None:
@@ -303,10 +310,10 @@ class _Ahead:
     def __init__(self, tables: Mapping[str, h5py.Dataset]):
         self._tables = tables
         self._known = {name: (0, np.zeros(0)) for name in tables}
+        self._step = {name: max(1, AHEAD_BYTES // part_checks.row_bytes(table)) for name, table in tables.items()}
 
     def __call__(self, name: str, start: int, stop: int) -> Iterator[np.ndarray]:
-        table = self._tables[name]
-        step = max(1, AHEAD_BYTES // part_checks.row_bytes(table))
+        table, step = self._tables[name], self._step[name]
         while start < stop:
             first, block = self._known[name]
             if not first <= start < first + len(block):

@@ -3,9 +3,8 @@
     static facts, partition | block of cycles | block of cycles | ... | final facts, `finished`
                             ^ flushed         ^ flushed               ^ flushed
 
-Datasets are longer than what was recorded. They grow by whole chunks, so that most flushes leave
-HDF5's own structures alone, and the dataset `committed` says how many rows count; it is written after the rows are on disk. What is written
-is chained by SHA-256, see part_integrity.
+Datasets are longer than what was recorded, see growing.py. The dataset `committed` says how many rows count; it is written after the rows
+are on disk. What is written is chained by SHA-256, see part_integrity.py.
 """
 
 from __future__ import annotations
@@ -20,9 +19,22 @@ import numpy as np
 
 from healmpi.messages import Kind
 from healmpi.results.files import close_trimmed, open_file, reason_array, reserve, storable, text_array
+from healmpi.results.growing import Growing
 from healmpi.results.integrity import FAULTS, Damage, first_line
 from healmpi.results.part_checks import GROWING, growing_shape
-from healmpi.results.part_integrity import END_ATTRIBUTES, END_DIGEST, FLUSHES, ROW, array_digest, end_digest, first_row, growing, next_row
+from healmpi.results.part_integrity import (
+    END_ATTRIBUTES,
+    END_DIGEST,
+    FLUSHES,
+    ROW,
+    Head,
+    array_digest,
+    end_digest,
+    first_row,
+    growing,
+    heads,
+    next_row,
+)
 from healmpi.results.rows import CycleRows, FaultRow, GroupRow
 from healmpi.results.schema import (
     CLASS_HITS,
@@ -56,8 +68,10 @@ class PartWriter:
     _groups: list[GroupRow]
     _faults: list[FaultRow]
     _last_cycle: int | None
-    _tables: dict[str, h5py.Dataset]
-    _flushes: h5py.Dataset
+    _tables: dict[str, Growing]
+    _heads: list[Head]
+    _flushes: Growing
+    _committed: h5py.Dataset
     _flushed: int
     _last_row: np.ndarray
 
@@ -146,8 +160,9 @@ class PartWriter:
         blocks = self._cycle_blocks() | self._view_blocks() | self._group_blocks() | self._fault_blocks()
         # A table of no width has no rows: a run without messages, for example.
         blocks = {name: block for name, block in blocks.items() if name in self._tables}
-        self._reserve(CHUNK_BYTES + sum(self._growth_bytes(name, len(block)) for name, block in blocks.items()))
-        blocks = {name: self._put(name, block) for name, block in blocks.items()}
+        places = {name: self._done[GROWING[name].in_parts] for name in blocks}
+        self._reserve(CHUNK_BYTES + sum(self._tables[name].growth_bytes(places[name], len(block)) for name, block in blocks.items()))
+        blocks = {name: self._tables[name].put(places[name], block) for name, block in blocks.items()}
         self._commit(blocks)
         self._forget()
 
@@ -270,19 +285,21 @@ class PartWriter:
             pieces = -(-size // LONGEST_CHUNK_BYTES)
             chunk = (rows, *(-(-length // pieces) if axis == 0 else length for axis, length in enumerate(row)))
             self._file.create_dataset(name, (0, *row), one.dtype, maxshape=(None, *row), chunks=chunk)
-        self._keep_tables_open(self._file.create_dataset(FLUSHES, (0, ROW), "<i8", maxshape=(None, ROW), chunks=(FLUSHES_CHUNK_ROWS, ROW)))
-        self._last_row = first_row(self._file, digests)
-        self._file["committed"] = self._last_row
+        self._file.create_dataset(FLUSHES, (0, ROW), "<i8", maxshape=(None, ROW), chunks=(FLUSHES_CHUNK_ROWS, ROW))
+        self._file["committed"] = self._last_row = first_row(self._file, digests)
+        self._keep_tables_open()
         self._put_flush(0)
 
-    def _keep_tables_open(self, flushes: h5py.Dataset) -> None:
+    def _keep_tables_open(self) -> None:
         # Looking a dataset up costs as much as writing it.
-        self._tables, self._flushes = growing(self._file), flushes
+        tables = growing(self._file)
+        self._tables, self._heads = {name: Growing(table) for name, table in tables.items()}, heads(tables)
+        self._flushes, self._committed = Growing(self._file[FLUSHES]), self._file["committed"]
 
     def _go_back(self) -> None:
         """To the flush after which the rows were as many as in `_done`; what follows on it does not count any more. Raises KeyError."""
-        self._keep_tables_open(self._file[FLUSHES])
-        rows, counts = self._flushes[:], [self._done[name] for name in COMMITTED]
+        self._keep_tables_open()
+        rows, counts = self._file[FLUSHES][:], [self._done[name] for name in COMMITTED]
         numbers = np.flatnonzero((rows[:, : len(counts)] == counts).all(axis=1))
         if not numbers.size:
             raise KeyError(f"it has no flush after {counts[0]} cycles")
@@ -296,7 +313,7 @@ class PartWriter:
                 del self._file.attrs[name]
         self._write_committed()
         # Where `committed` is damaged later, these rows must not take its place.
-        self._flushes[self._flushed + 1 :] = 0
+        self._file[FLUSHES][self._flushed + 1 :] = 0
         self._file.flush()
 
     # A block of cycles: what is added to which table.
@@ -319,45 +336,23 @@ class PartWriter:
     def _fault_blocks(self) -> dict[str, np.ndarray]:
         return _column_blocks("faults", FAULT_COLUMNS, self._faults) if self._faults else {}
 
-    def _growth_bytes(self, name: str, rows: int) -> int:
-        table = self._tables[name]
-        chunk = table.chunks[0]
-        chunks = -(-(self._done[GROWING[name].in_parts] + rows) // chunk) - table.shape[0] // chunk
-        row = np.prod([-(-length // one) * one for length, one in zip(table.shape[1:], table.chunks[1:], strict=True)], dtype=int)
-        return max(0, chunks) * chunk * int(row) * table.dtype.itemsize
-
-    def _put(self, name: str, block: np.ndarray) -> np.ndarray:
-        """Returns what was written, in the table's type."""
-        table, start = self._tables[name], self._done[GROWING[name].in_parts]
-        # HDF5 would stretch a block of another shape, and clip a number that is too large.
-        assert block.shape[1:] == table.shape[1:], f"{name}: rows of shape {block.shape[1:]} instead of {table.shape[1:]}"
-        if table.dtype == np.int32 and block.dtype == np.int64:
-            assert not block.size or abs(block).max() < 2**31, f"{name}: {abs(block).max()} does not fit"
-        stop, chunk = start + len(block), table.chunks[0]
-        if stop > table.shape[0]:
-            table.resize(-(-stop // chunk) * chunk, axis=0)
-        table[start:stop] = block = np.ascontiguousarray(block, table.dtype)
-        return block
-
     def _commit(self, blocks: Mapping[str, np.ndarray]) -> None:
         written = (len(self._rows), sum(one.views is not None for one in self._rows), len(self._groups))
         members = sum(one.size for one in self._groups)
         for name, count in zip(COMMITTED, (*written, members, len(self._faults)), strict=True):
             self._done[name] += count
         counts = [self._done[name] for name in COMMITTED]
-        self._last_row = next_row(self._last_row, counts, self._tables, lambda name, start, stop: [blocks[name]] if stop > start else [])
+        self._last_row = next_row(self._last_row, counts, self._heads, lambda name, start, stop: [blocks[name]] if stop > start else [])
         self._put_flush(self._flushed + 1)
         self._write_committed()
 
     def _put_flush(self, number: int) -> None:
-        if number >= len(self._flushes):
-            self._flushes.resize(number + FLUSHES_CHUNK_ROWS, axis=0)
-        self._flushes[number] = self._last_row
+        self._flushes.put(number, self._last_row[None])
         self._flushed = number
 
     def _write_committed(self) -> None:
         self._file.flush()
-        self._file["committed"][...] = self._last_row
+        self._committed[...] = self._last_row
         self._file.flush()
 
 
