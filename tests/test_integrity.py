@@ -29,7 +29,7 @@ SMALL = (
     "data.dataset=synthetic", "data.samples=60", "run.nodes=6", "run.cycles=4", "model.name=logistic", "results.save_models=true",
     "faults.plan=[{cycle=3, nodes=[1]}]",
 )  # fmt: skip
-FLIPS, SEED = 100, 11
+FLIPS, SEED = 64, 11
 
 
 @pytest.fixture(scope="module")
@@ -301,7 +301,7 @@ PREPARED: dict[str, Callable[[h5py.File], object]] = {
         f, "cycles/ticks", lambda g, n: g.create_dataset(n, (2**50,), "i4", chunks=(1024,), compression=1)
     ),
     "a huge chunk": lambda f: low_level(f["cycles"], "extra", (2**29,), (2**28,), 1),
-    "a huge attribute": lambda f: f["cycles"].attrs.create("extra", np.zeros(9_000_000)),
+    "a huge attribute": lambda f: f["cycles"].attrs.create("extra", np.zeros(8_400_000)),
     "a long list of texts": lambda f: f["summary"].attrs.create("extra", ["x"] * 1001, dtype=h5py.string_dtype()),
     "an attribute of references": lambda f: f["cycles"].attrs.create("extra", f.ref, dtype=REFERENCES),
     "dimensions that are numbers": lambda f: listed(f["summary"], "DIMENSION_LIST"),
@@ -349,8 +349,11 @@ PREPARED: dict[str, Callable[[h5py.File], object]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("version", ["sealed", "old"])
-@pytest.mark.parametrize("what", PREPARED)
+# What is not plain is refused before it is asked whether there are digests.
+PLAIN = list(PREPARED)[list(PREPARED).index("no nodes") :]
+
+
+@pytest.mark.parametrize(("what", "version"), [*((what, "sealed") for what in PREPARED), *((what, "old") for what in PLAIN)])
 def test_a_prepared_file_is_refused_in_a_sentence(copy, capsys, what, version):
     if version == "old":
         old(copy)
@@ -360,12 +363,12 @@ def test_a_prepared_file_is_refused_in_a_sentence(copy, capsys, what, version):
             # Whoever prepares a file can seal it, too.
             with contextlib.suppress(*integrity.FAULTS):
                 integrity.seal(file)
-    refusal(copy)
     with pytest.raises(ResultsError):
         info.describe(copy, verify=False)
     assert cli.main(["verify", str(copy)]) == 3
     told = capsys.readouterr()
-    assert told.out.count("\n") == 1 and told.err == ""
+    (line,) = told.out.splitlines()
+    assert line.startswith(f"{copy} is damaged: ") and line.isprintable() and told.err == ""
 
 
 RANGES: dict[str, tuple[str, object]] = {
