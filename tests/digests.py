@@ -18,6 +18,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from healmpi.results import integrity
 from healmpi.results.schema import column
 
 LEARNT = ("cycles/accuracy", "cycles/loss", "cycles/train_loss", "cycles/model_crc32", "models/sha256")
@@ -48,6 +49,14 @@ def digests(path: Path) -> dict[str, str]:
                 else:
                     found[f"{group}/{name}"] = _hash(_details(file) if f"{group}/{name}" == "faults/detail" else fixed_length(table))
     return found
+
+
+def unseal(file: h5py.File, version: str = "1.3") -> None:
+    """Make it a file of an earlier version, which has no digests."""
+    for _, one in integrity.objects(file):
+        for name in {integrity.DIGEST, integrity.ROOT_DIGEST} & set(one.attrs):
+            del one.attrs[name]
+    file.attrs["schema_version"] = version
 
 
 def fixed_length(table: h5py.Dataset) -> np.ndarray:

@@ -73,8 +73,7 @@ def parser() -> argparse.ArgumentParser:
     _add_suite(commands)
     info = commands.add_parser("info", help="what a results file says")
     info.add_argument("file", type=path_of, metavar="OUT.h5")
-    text = "believe its numbers, which is faster for a large file: the digests are not looked at"
-    info.add_argument("--no-verify", action="store_false", dest="verify", help=text)
+    _add_no_verify(info)
     _add_verify(commands)
     _add_merge(commands)
     return made
@@ -113,8 +112,14 @@ def _add_suite(commands: argparse._SubParsersAction) -> None:
     suite.add_argument(
         "--force", action="store_true", help="replace files and what is left of runs that are damaged or of another configuration"
     )
+    _add_no_verify(suite)
     _add_world(suite)
     _add_limits(suite, "FOLDER/STOP")
+
+
+def _add_no_verify(parser: argparse.ArgumentParser) -> None:
+    text = "believe the numbers of files that are there, which is faster: their digests are not looked at"
+    parser.add_argument("--no-verify", action="store_false", dest="verify", help=text)
 
 
 def _add_verify(commands: argparse._SubParsersAction) -> None:

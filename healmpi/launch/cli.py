@@ -191,7 +191,7 @@ def _suite(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     from healmpi.launch.table import listing
 
-    print(listing(suites.load(options.file, options.overrides).only(options.only), options.out))
+    print(listing(suites.load(options.file, options.overrides).only(options.only), options.out, options.verify))
     return VALID
 
 
@@ -203,14 +203,14 @@ def _suite_on(mpi: Any, options: argparse.Namespace) -> int:
         suite, limits = command.agree(ranks, options, lambda: _resolved_suite(options, ranks))
         if options.list:
             return _list(options) if ranks.rank == 0 else VALID
-        outcomes = runner.run(suite, ranks, options.out, options.force, limits)
+        outcomes = runner.run(suite, ranks, options.out, options.force, limits, options.verify)
     except Refused as error:
         return complain(error) if ranks.rank == 0 else USAGE
     except Stopped as stop:
         if ranks.rank == 0:
             say(f"stopped {stop}. The same command goes on")
         return STOPPED
-    return ranks.allgather(_conclude_suite(outcomes, options.out) if ranks.rank == 0 else VALID)[0]
+    return ranks.allgather(_conclude_suite(outcomes, options.out, options.verify) if ranks.rank == 0 else VALID)[0]
 
 
 def _resolved_suite(options: argparse.Namespace, ranks: Ranks) -> tuple[tuple[suites.Suite, Limits], dict[str, Any]]:
@@ -223,11 +223,11 @@ def _resolved_suite(options: argparse.Namespace, ranks: Ranks) -> tuple[tuple[su
     return (suite, limits), {f"experiment {one.name}": one.config.hash() for one in suite.experiments}
 
 
-def _conclude_suite(outcomes: Sequence[Outcome], folder: Path) -> int:
+def _conclude_suite(outcomes: Sequence[Outcome], folder: Path, verify: bool) -> int:
     """Print the table, and why a run is not as it should be; return the exit code."""
     from healmpi.launch.table import summarise, table
 
-    rows = summarise(outcomes, folder)
+    rows = summarise(outcomes, folder, verify)
     print(table(rows))
     for one in outcomes:
         if one.failure is not None:

@@ -28,13 +28,16 @@ SIGN_OF_LIFE_S = 10.0
 OPEN, DONE, OTHER = "open", "done", "other"
 
 
-def state(experiment: Experiment, folder: Path) -> str:
-    """DONE: its results file is there, whole and of this configuration. OTHER: a file of its name that is not. Else OPEN."""
+def state(experiment: Experiment, folder: Path, verify: bool = True) -> str:
+    """DONE: its results file is there, whole and of this configuration. OTHER: a file of its name that is not. Else OPEN.
+
+    verify: whether digests are looked at.
+    """
     path = result_path(experiment, folder)
     if not path.exists():
         return OPEN
     try:
-        complete, found = identity(path)
+        complete, found = identity(path, verify=verify)
     except ResultsError:
         return OTHER
     if found != experiment.config.identity():
@@ -59,13 +62,13 @@ class Outcome:
     failure: str | None = None
 
 
-def run(suite: Suite, ranks: Ranks, folder: Path, force: bool, limits: Limits) -> list[Outcome]:
+def run(suite: Suite, ranks: Ranks, folder: Path, force: bool, limits: Limits, verify: bool = True) -> list[Outcome]:
     """Run what is not done. Returns an outcome for each experiment of the suite, on all ranks.
 
-    force: replace files of other configurations. limits: when to stop and to save. Raises Refused (a file is in the way, the
-    folder cannot be made), Stopped, StepTimeout.
+    force: replace files of other configurations. limits: when to stop and to save. verify: look at digests of files that are there.
+    Raises Refused (a file is in the way, the folder cannot be made), Stopped, StepTimeout.
     """
-    states = ranks.allgather(ranks.refuse_together(lambda: _states(suite, folder, force) if ranks.rank == 0 else []))[0]
+    states = ranks.allgather(ranks.refuse_together(lambda: _states(suite, folder, force, verify) if ranks.rank == 0 else []))[0]
     todo = [one for one, state in zip(suite.experiments, states, strict=True) if state != DONE]
     outcomes = {one.name: Outcome(one) for one in suite.experiments}
     with _Bar(suite, todo, ranks.rank == 0) as bar:
@@ -82,13 +85,13 @@ def run(suite: Suite, ranks: Ranks, folder: Path, force: bool, limits: Limits) -
     return list(outcomes.values())
 
 
-def _states(suite: Suite, folder: Path, force: bool) -> list[str]:
+def _states(suite: Suite, folder: Path, force: bool, verify: bool) -> list[str]:
     """On rank 0: the folder, and the state of each experiment. Raises UsageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError("-o", str(folder), f"a folder that is there or can be made ({error.strerror})") from None
-    states = [state(one, folder) for one in suite.experiments]
+    states = [state(one, folder, verify) for one in suite.experiments]
     for one, found in zip(suite.experiments, states, strict=True):
         if found == DONE:
             # A suite that was killed between making the file and clearing up.

@@ -23,8 +23,11 @@ class Row(NamedTuple):
     figures: dict[str, list[float]]
 
 
-def summarise(outcomes: Sequence[Outcome], folder: Path) -> list[Row]:
-    """A row for each set of experiments that differ in the seed alone, in the order of the suite; reads the results files."""
+def summarise(outcomes: Sequence[Outcome], folder: Path, verify: bool = True) -> list[Row]:
+    """A row for each set of experiments that differ in the seed alone, in the order of the suite; reads the results files.
+
+    verify: whether their digests are looked at.
+    """
     groups: dict[str, list[Outcome]] = {}
     for one in outcomes:
         groups.setdefault(_without_seed(one.experiment), []).append(one)
@@ -34,7 +37,7 @@ def summarise(outcomes: Sequence[Outcome], folder: Path) -> list[Row]:
         invalid = 0
         for one in members:
             if one.failure is None:
-                reasons, found = info.conclusion(result_path(one.experiment, folder))
+                reasons, found = info.conclusion(result_path(one.experiment, folder), verify=verify)
                 invalid += bool(reasons)
                 for figure in found:
                     figures.setdefault(figure.name, []).append(figure.value)
@@ -92,10 +95,10 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.4f}{deviation}"
 
 
-def listing(suite: Suite, folder: Path | None) -> str:
-    """A line for each experiment: its name and, with a folder, its state."""
+def listing(suite: Suite, folder: Path | None, verify: bool = True) -> str:
+    """A line for each experiment: its name and, with a folder, its state. verify: whether digests are looked at."""
     width = max(len(one.name) for one in suite.experiments)
     lines = []
     for one in suite.experiments:
-        lines.append(f"{one.name:{width}}  {OPEN if folder is None else state(one, folder)}")
+        lines.append(f"{one.name:{width}}  {OPEN if folder is None else state(one, folder, verify)}")
     return "\n".join(lines)

@@ -43,8 +43,8 @@ def write(path: Path, run: Run) -> None:
         reserve(file, 0)
         _write_root(file, run)
         _write_ranks(tables.Group(file, "ranks"), run)
-        _write_cycles(tables.Group(file, "cycles"), run)
-        _write_overlay(tables.Group(file, "overlay"), run)
+        digests = _write_cycles(tables.Group(file, "cycles"), run)
+        digests |= _write_overlay(tables.Group(file, "overlay"), run)
         _write_groups(tables.Group(file, "groups"), run)
         _write_faults(tables.Group(file, "faults"), run)
         _write_partition(tables.Group(file, "partition"), run)
@@ -52,7 +52,7 @@ def write(path: Path, run: Run) -> None:
         reserve(file, 0)
         verdict.conclude(file)
         reserve(file, 0)
-        integrity.seal(file)
+        integrity.seal(file, digests)
     finally:
         close_trimmed(file, path)
 
@@ -120,7 +120,7 @@ def _fact(value: str | int | float | None, column: Column) -> str | int | float 
 # Cycles and views: the nodes of each part go into their place.
 
 
-def _write_cycles(group: tables.Group, run: Run) -> None:
+def _write_cycles(group: tables.Group, run: Run) -> dict[str, str]:
     kinds, carrying = run.attrs["kinds"], run.attrs["kinds_carrying_models"]
     group.scale("cycle", run.cycles)
     group.count("node", run.nodes)
@@ -136,9 +136,10 @@ def _write_cycles(group: tables.Group, run: Run) -> None:
     # No chunk is longer than a block, so that a block of whole chunks stays within its bound.
     most_rows = max(1, tables.BLOCK_BYTES // max(1, row_bytes))
     made = [group.create(column, most_rows) for column in CYCLE_COLUMNS]
-    _fill(made, run, CYCLE_COLUMNS, "cycles")
+    digests = _fill(made, run, CYCLE_COLUMNS, "cycles")
     accuracy = next(table for table, column in zip(made, CYCLE_COLUMNS, strict=True) if column.name == "accuracy")
     _fill_classes(group.create(CLASS_ACCURACY), accuracy, tested, run)
+    return digests
 
 
 def _test_counts(run: Run) -> np.ndarray:
@@ -163,17 +164,18 @@ def _fill_classes(table: h5py.Dataset, accuracy: h5py.Dataset, tested: np.ndarra
         table[start:stop] = block
 
 
-def _write_overlay(group: tables.Group, run: Run) -> None:
+def _write_overlay(group: tables.Group, run: Run) -> dict[str, str]:
     with open_part(run.first.path) as first:
         recorded = first["overlay/cycle"][: run.first.committed["views"]]
     group.scale("cycle", recorded[recorded <= run.last_cycle])
     group.count("node", run.nodes)
     group.count("slot", run.attrs["view_size"])
-    _fill([group.create(VIEWS)], run, (VIEWS,), "overlay")
+    return _fill([group.create(VIEWS)], run, (VIEWS,), "overlay")
 
 
-def _fill(made: Sequence[h5py.Dataset], run: Run, columns: Sequence[Column], source: str) -> None:
-    """Copy the rows of all parts, a block at a time."""
+def _fill(made: Sequence[h5py.Dataset], run: Run, columns: Sequence[Column], source: str) -> dict[str, str]:
+    """Copy the rows of all parts, a block at a time. Returns the digests of the tables, by path, of what was in memory."""
+    digests = {table.name: integrity.begin(table) for table in made}
     for start, stop in tables.blocks(made):
         blocks = [
             np.full((stop - start, *table.shape[1:]), column.missing, table.dtype) for table, column in zip(made, columns, strict=True)
@@ -186,6 +188,8 @@ def _fill(made: Sequence[h5py.Dataset], run: Run, columns: Sequence[Column], sou
         reserve(made[0].file, sum(block.nbytes for block in blocks))
         for table, block in zip(made, blocks, strict=True):
             table[start:stop] = block
+            digests[table.name].update(block.data)
+    return {name: one.hexdigest() for name, one in digests.items()}
 
 
 # Reports of groups, and faults: by cycle, attempt, node.

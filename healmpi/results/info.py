@@ -41,9 +41,9 @@ def conclusion(path: Path, *, verify: bool = True) -> tuple[list[str], list[Figu
     return _read(path, lambda file: (_stored_reasons(file), _stored_figures(file)), verify)
 
 
-def identity(path: Path) -> tuple[bool, tuple[str, dict[str, str]]]:
+def identity(path: Path, *, verify: bool = True) -> tuple[bool, tuple[str, dict[str, str]]]:
     """Whether the run is complete, and which it is, as Config.identity has it. Raises ResultsError."""
-    return _read(path, lambda file: (bool(file.attrs["complete"]), (str(file["config"].attrs["hash"]), _source_digests(file))))
+    return _read(path, lambda file: (bool(file.attrs["complete"]), (str(file["config"].attrs["hash"]), _source_digests(file))), verify)
 
 
 def _source_digests(file: h5py.File) -> dict[str, str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,13 @@ MOST_OBJECTS, DEEPEST, MOST_ATTRIBUTES, MOST_TEXTS = 10_000, 8, 1_000, 1_000
 
 LONGEST_ATTRIBUTE_BYTES = 64 * 1024 * 1024
 
-LONGEST_TEXT_BYTES, TEXT_ROWS = 1024, 64
-"""Of a text in a dataset; how many are read at a time, as each of them may be as long as a heap's longest."""
+LONGEST_TEXT_BYTES = 1024
+"""Of a text in a table; those in attributes have any length."""
+
+_TEXT = np.dtype([("length", "<u4"), ("place", "<u8"), ("number", "<u4")])
+"""How HDF5 notes a text of any length where the table is: bytes, and where they are in a heap."""
+
+TEXTS_AT_ONCE = 1024 * 1024
 
 LARGEST_CHUNK_BYTES = 16 * 1024 * 1024
 """HDF5 holds a chunk in memory as a whole."""
@@ -43,6 +48,9 @@ KNOWN_FILTERS = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILT
 
 DIMENSIONS = {"DIMENSION_LIST", "REFERENCE_LIST"}
 """The attributes in which HDF5 notes which dimensions a table has: the only ones that refer to other objects."""
+
+Names = dict[int, str]
+"""Paths of objects by their address in the file."""
 
 FAULTS = (LookupError, OSError, RuntimeError, AttributeError, TypeError, ValueError, MemoryError, ArithmeticError)
 """What h5py raises where bytes are not what HDF5 wrote."""
@@ -56,11 +64,12 @@ class Damage(ResultsError):
         self.table = table
 
 
-def seal(file: h5py.File) -> None:
-    """Write the digests of all that is in the file. Nothing may be changed afterwards. Raises OSError."""
-    for _, one in objects(file):
+def seal(file: h5py.File, known: Mapping[str, str] | None = None) -> None:
+    """Write the digests of all that is in the file. Nothing may be changed afterwards. known: digests of tables. Raises OSError."""
+    known = known or {}
+    for path, one in objects(file):
         if isinstance(one, h5py.Dataset):
-            one.attrs[DIGEST] = np.bytes_(digest(one))
+            one.attrs[DIGEST] = np.bytes_(known.get(path) or digest(one))
     file.attrs[ROOT_DIGEST] = np.bytes_(root_digest(file))
 
 
@@ -69,21 +78,27 @@ def is_sealed(file: h5py.File) -> bool:
     return ROOT_DIGEST in file.attrs
 
 
-def check(file: h5py.File, path: Path, digests: bool = True) -> None:
-    """Raises Damage: an object is no plain one, or a digest does not hold.
+def check(file: h5py.File, path: Path, digests: bool = True) -> dict[str, Any]:
+    """All objects by path, the root as '/'. Raises Damage: one is no plain one, or a digest does not hold.
 
     digests: False looks at the objects alone, and reads no numbers; so it is for a file that is not sealed.
     """
-    table = "/"
+    table, found, total = "/", {}, hashlib.sha256()
     try:
         digests = digests and is_sealed(file)
         for table, one in objects(file):
+            found[table] = one
+        names = _names(found) if digests else {}
+        for table, one in found.items():
             check_plain(table, one)
             if digests and isinstance(one, h5py.Dataset) and _text(one.attrs[DIGEST]) != digest(one):
                 raise Damage(path, table, "does not have the SHA-256 that was written with it")
+            if digests:
+                total.update(_described(names, table, one))
         table = "/"
-        if digests and _text(file.attrs[ROOT_DIGEST]) != root_digest(file):
+        if digests and _text(file.attrs[ROOT_DIGEST]) != total.hexdigest():
             raise Damage(path, table, "and what names and describes its tables do not have the SHA-256 that was written with them")
+        return found
     except FAULTS as error:
         raise Damage(path, table, f"cannot be read ({first_line(error)})") from None
 
@@ -121,7 +136,7 @@ def check_plain(path: str, one: h5py.Group | h5py.Dataset) -> None:
         return
     if not isinstance(one, h5py.Dataset) or one.shape is None:
         raise ValueError("it is neither a group nor a table")
-    if not is_text(one) and (one.dtype.kind not in "biufS" or one.dtype.hasobject):
+    if one.dtype.kind not in "biufS" and not is_text(one):
         raise ValueError(f"it holds {one.dtype}, which healmpi does not write")
     creation = one.id.get_create_plist()
     if one.is_virtual or creation.get_external_count():
@@ -132,20 +147,55 @@ def check_plain(path: str, one: h5py.Group | h5py.Dataset) -> None:
     claimed, stored = one.nbytes, one.id.get_storage_size()
     if (claimed > 1024 * 1024 and claimed > COMPRESSION_LIMIT * stored) or stored > one.file.id.get_filesize():
         raise ValueError(f"it claims {claimed} bytes and has {stored}")
+    if is_text(one):
+        _check_texts(one)
     _check_chunks(one)
 
 
+def is_text(table: h5py.Dataset) -> bool:
+    """Whether it holds texts of any length, as merged files do since schema 1.4."""
+    return table.dtype.hasobject and h5py.check_string_dtype(table.dtype) is not None
+
+
+def _check_texts(table: h5py.Dataset) -> None:
+    """HDF5 takes as much memory as a text says to be long, before it looks where it is."""
+    if table.chunks is not None:
+        raise ValueError("its texts are in chunks, which healmpi does not write")
+    place = table.id.get_offset()
+    if place is None or not table.size:
+        return
+    with open(table.file.filename, "rb") as stream:
+        stream.seek(place)
+        for start in range(0, table.size, TEXTS_AT_ONCE):
+            count = min(TEXTS_AT_ONCE, table.size - start)
+            found = np.frombuffer(stream.read(count * _TEXT.itemsize), _TEXT)
+            most = int(found["length"].max(initial=0))
+            if most > LONGEST_TEXT_BYTES:
+                raise ValueError(f"a text in it has {most} bytes")
+
+
+_PLAIN_TYPES = (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID, h5py.h5t.TypeStringID)
+
+
 def _check_attribute(name: str, attribute: h5py.h5a.AttrID) -> None:
-    count = math.prod(attribute.shape)
-    # Of one without elements HDF5 does not say the size.
-    size = attribute.get_storage_size() if count else 0
-    if size > LONGEST_ATTRIBUTE_BYTES:
-        raise ValueError(f"its attribute {name} has {size} bytes")
+    """Numbers, texts, and what HDF5 notes of dimensions: that alone refers to other objects."""
+    count, kind = math.prod(attribute.shape), attribute.get_type()
+    if count * kind.get_size() > LONGEST_ATTRIBUTE_BYTES:
+        raise ValueError(f"its attribute {name} has {count} elements")
+    is_plain = isinstance(kind, _PLAIN_TYPES)
     # Elements of any length can all lead to the same long text.
-    if attribute.dtype.hasobject and count > MOST_TEXTS:
+    if count > MOST_TEXTS and (not is_plain or attribute.dtype.hasobject):
         raise ValueError(f"its attribute {name} is a list of {count}")
-    if attribute.dtype.kind not in "biufS" and h5py.check_string_dtype(attribute.dtype) is None and name not in DIMENSIONS:
+    if not is_plain and not _is_of_dimensions(name, attribute.dtype):
         raise ValueError(f"its attribute {name} holds {attribute.dtype}, which healmpi does not write")
+
+
+def _is_of_dimensions(name: str, kind: np.dtype) -> bool:
+    """HDF5 crashes over lists of another type than it takes them for."""
+    if kind.names:
+        return name == "REFERENCE_LIST" and h5py.check_ref_dtype(kind[0]) is h5py.Reference and kind[1].kind in "iu"
+    listed = h5py.check_vlen_dtype(kind)
+    return name == "DIMENSION_LIST" and listed is not None and h5py.check_ref_dtype(np.dtype(listed)) is h5py.Reference
 
 
 def _check_chunks(table: h5py.Dataset) -> None:
@@ -168,29 +218,20 @@ def _check_chunks(table: h5py.Dataset) -> None:
         raise ValueError(f"a chunk of {size} bytes has {longest} on disk")
 
 
+def begin(dataset: h5py.Dataset) -> Any:
+    """The hash of a dataset's type and shape, to be updated with all its numbers in C order."""
+    return hashlib.sha256(f"{_type(dataset)} {_shape(dataset)}\n".encode())
+
+
 def digest(dataset: h5py.Dataset) -> str:
-    """SHA-256 of a dataset's type, shape and numbers, in hexadecimal digits."""
-    found = hashlib.sha256(f"{_type(dataset)} {_shape(dataset)}\n".encode())
+    """SHA-256 of a dataset's type, shape and numbers, in hexadecimal digits; of texts the bytes of each, with a zero byte behind it."""
+    found = begin(dataset)
     for block in blocks(dataset):
-        found.update(b"".join(_ended(text) for text in block.flat) if is_text(dataset) else np.ascontiguousarray(block).data)
+        if block.dtype.hasobject:
+            found.update(b"".join(text + b"\0" for text in block.flat))
+        else:
+            found.update(np.ascontiguousarray(block).data)
     return found.hexdigest()
-
-
-def is_text(dataset: h5py.Dataset) -> bool:
-    """Whether it holds texts of any length."""
-    held = h5py.check_string_dtype(dataset.dtype)
-    return held is not None and held.length is None
-
-
-def _type(dataset: h5py.Dataset) -> str:
-    return "text" if is_text(dataset) else dataset.dtype.str
-
-
-def _ended(text: bytes) -> bytes:
-    """A text, which has no zero byte in it, and a zero byte."""
-    if len(text) > LONGEST_TEXT_BYTES:
-        raise ValueError(f"it holds a text of {len(text)} bytes")
-    return text + b"\0"
 
 
 def blocks(dataset: h5py.Dataset, start: tuple[int, ...] = ()) -> Iterator[np.ndarray]:
@@ -200,47 +241,61 @@ def blocks(dataset: h5py.Dataset, start: tuple[int, ...] = ()) -> Iterator[np.nd
         yield np.asarray(dataset[()], dataset.dtype)
     if dataset.ndim == 0 or not dataset.size:
         return
-    row = math.prod(shape[axis + 1 :]) * dataset.dtype.itemsize
+    row = math.prod(shape[axis + 1 :]) * (LONGEST_TEXT_BYTES if is_text(dataset) else dataset.dtype.itemsize)
     if row > BLOCK_BYTES and axis + 1 < dataset.ndim:
         for place in range(shape[axis]):
             yield from blocks(dataset, (*start, place))
         return
     chunk = dataset.chunks[axis] if dataset.chunks else 1
-    step = TEXT_ROWS if is_text(dataset) else max(1, BLOCK_BYTES // row // chunk) * chunk
+    step = max(1, BLOCK_BYTES // row // chunk) * chunk
     for place in range(0, shape[axis], step):
         yield dataset[(*start, slice(place, place + step))]
 
 
 def root_digest(file: h5py.File) -> str:
     """SHA-256 of the names, types, shapes, attributes and digests of all objects, in hexadecimal digits."""
-    found = hashlib.sha256()
-    for path, one in objects(file):
-        if isinstance(one, h5py.Dataset):
-            found.update(f"dataset {path} {_type(one)} {_shape(one)} {_text(one.attrs[DIGEST])}\n".encode())
-        else:
-            found.update(f"group {path}\n".encode())
-        for name in sorted(set(one.attrs) - {DIGEST, ROOT_DIGEST}):
-            found.update(f"attribute {name} {_value(file, one.attrs[name])}\n".encode())
-    return found.hexdigest()
+    found, total = dict(objects(file)), hashlib.sha256()
+    names = _names(found)
+    for path, one in found.items():
+        total.update(_described(names, path, one))
+    return total.hexdigest()
+
+
+def _names(found: Mapping[str, Any]) -> Names:
+    """What the references among the attributes lead to. HDF5 would look for the name through all of the file."""
+    return {h5py.h5o.get_info(one.id).addr: path for path, one in found.items()}
+
+
+def _described(names: Names, path: str, one: h5py.Group | h5py.Dataset) -> bytes:
+    """The lines of an object. Raises ValueError: a text in it is not UTF-8."""
+    is_table = isinstance(one, h5py.Dataset)
+    lines = [f"dataset {path} {_type(one)} {_shape(one)} {_text(one.attrs[DIGEST])}" if is_table else f"group {path}"]
+    lines += [f"attribute {name} {_value(one, names, one.attrs[name])}" for name in sorted(set(one.attrs) - {DIGEST, ROOT_DIGEST})]
+    return "\n".join([*lines, ""]).encode()
+
+
+def _type(dataset: h5py.Dataset) -> str:
+    return "text" if dataset.dtype.hasobject else dataset.dtype.str
 
 
 def _shape(dataset: h5py.Dataset) -> str:
     return "x".join(map(str, dataset.shape)) or "scalar"
 
 
-def _value(file: h5py.File, value: Any) -> str:
+def _value(one: h5py.Group | h5py.Dataset, names: Names, value: Any) -> str:
     """An attribute's value as text: texts as JSON, numbers by type and bytes, references (of dimensions) by what they lead to."""
     if isinstance(value, str):
+        value.encode()  # of bytes that are not UTF-8 h5py makes what cannot be encoded
         return json.dumps(value)
     if isinstance(value, h5py.Reference):
-        return json.dumps(file[value].name)
+        return json.dumps(names[h5py.h5o.get_info(h5py.h5r.dereference(value, one.id)).addr])
     array = np.asarray(value)
     if isinstance(value, h5py.Empty):
         raise ValueError("an attribute of it is empty")
     if array.dtype.names:
-        return "[" + ", ".join(_value(file, item) for row in array.reshape(-1) for item in row) + "]"
+        return "[" + ", ".join(_value(one, names, item) for row in array.reshape(-1) for item in row) + "]"
     if array.dtype.kind == "O":
-        return "[" + ", ".join(_value(file, item) for item in array.reshape(-1)) + "]"
+        return "[" + ", ".join(_value(one, names, item) for item in array.reshape(-1)) + "]"
     return f"{array.dtype.str} {'x'.join(map(str, array.shape)) or 'scalar'} {array.tobytes().hex()}"
 
 

@@ -37,9 +37,9 @@ class Group:
         # Only numbers of samples can outgrow their type.
         fits = values.dtype.kind != "i" or not values.size or values[-1] <= np.iinfo(column.dtype).max
         values = values.astype(column.dtype if fits else np.int64)
-        reserve(self.file, values.nbytes)
-        stored = _stored(values.dtype)
-        scale = self._h5.create_dataset(name, data=values, dtype=stored, **_layout(values.shape, stored))
+        reserve(self.file, _room(values))
+        layout = _layout(values.shape, values.dtype)
+        scale = self._h5.create_dataset(name, data=values, dtype=_stored(values.dtype), **layout)
         scale.make_scale(name)
         scale.attrs.update({"unit": column.unit, "long_name": column.doc})
 
@@ -51,11 +51,10 @@ class Group:
         """An empty table, to be filled. column: its name, or the declaration of a fact. most_rows: of a chunk."""
         column = self._declared[column] if isinstance(column, str) else column
         shape = tuple(len(self._h5[dim]) for dim in column.dims)
-        stored = _stored(np.dtype(column.dtype))
-        layout = _layout(shape, stored, most_rows)
+        layout = _layout(shape, np.dtype(column.dtype), most_rows)
         # Of texts HDF5's own filling is an empty one.
         fill = None if isinstance(column.missing, bytes) else column.missing
-        table = self._h5.create_dataset(column.name, shape, stored, fillvalue=fill, **layout)
+        table = self._h5.create_dataset(column.name, shape, _stored(np.dtype(column.dtype)), fillvalue=fill, **layout)
         for index, dim in enumerate(column.dims):
             table.dims[index].attach_scale(self._h5[dim])
         table.attrs.update({"unit": column.unit, "long_name": column.doc} | ({"dtype": "bool"} if column.unit == "bool" else {}))
@@ -63,8 +62,19 @@ class Group:
 
     def put(self, column: str | Column, values: np.ndarray) -> None:
         """A whole table. Raises OSError."""
-        reserve(self.file, values.nbytes)
+        reserve(self.file, _room(values))
         self.create(column)[...] = values
+
+
+def _layout(shape: tuple[int, ...], dtype: np.dtype, most_rows: int = _ANY) -> dict[str, Any]:
+    """How HDF5 stores it: each chunk with a checksum of its bytes on disk (fletcher32). Texts lie elsewhere and have no chunks."""
+    if not shape or dtype.kind == "S":
+        return {}
+    item = dtype.itemsize
+    size = int(np.prod(shape)) * item
+    if size < LARGE_BYTES:
+        return {"fletcher32": True, "chunks": shape if size else True}
+    return {"fletcher32": True, "chunks": chunk_shape(shape, item, most_rows), "compression": 1, "shuffle": True}
 
 
 def _stored(dtype: np.dtype) -> np.dtype:
@@ -72,15 +82,9 @@ def _stored(dtype: np.dtype) -> np.dtype:
     return h5py.string_dtype() if dtype.kind == "S" else dtype
 
 
-def _layout(shape: tuple[int, ...], dtype: np.dtype, most_rows: int = _ANY) -> dict[str, Any]:
-    """How HDF5 stores it: each chunk with a checksum of its bytes on disk (fletcher32). Scalars have no chunks, nor have texts, which
-    lie elsewhere in the file."""
-    if not shape or dtype.hasobject:
-        return {}
-    size, item = int(np.prod(shape)) * dtype.itemsize, dtype.itemsize
-    if size < LARGE_BYTES:
-        return {"fletcher32": True, "chunks": shape if size else True}
-    return {"fletcher32": True, "chunks": chunk_shape(shape, item, most_rows), "compression": 1, "shuffle": True}
+def _room(values: np.ndarray) -> int:
+    """How many bytes they take at most. A text has its header in the heap and what leads to it besides."""
+    return values.nbytes + (values.size * 40 if values.dtype.kind == "S" else 0)
 
 
 def _texts(values: Sequence[str], column: Column) -> np.ndarray:
