@@ -16,6 +16,7 @@ from healmpi.results.schema import (
     CLASS_ACCURACY,
     CLASS_HITS,
     CYCLE_COLUMNS,
+    DIGEST_BYTES,
     FAULT_COLUMNS,
     GROUP_COLUMNS,
     GROUP_OUTCOMES,
@@ -258,7 +259,7 @@ def _write_partition(group: tables.Group, run: Run) -> None:
 
 def _write_models(group: tables.Group, run: Run) -> None:
     group.count("node", run.nodes)
-    reserve(group.file, 64 * run.nodes)
+    reserve(group.file, tables.room(np.dtype(f"S{DIGEST_BYTES}"), run.nodes))
     digests, size = group.create("sha256"), 0
     for part in run.parts:
         with open_part(part.path) as source:

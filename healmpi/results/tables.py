@@ -17,6 +17,9 @@ CHUNK_BYTES = 512 * 1024
 LARGE_BYTES = 64 * 1024
 """Datasets from this size on are chunked and compressed."""
 
+BESIDE_TEXT_BYTES = 48
+"""Of a text of any length: 16 that lead to it, 16 before it, 8 to the next multiple, and what is left over at the end of a heap."""
+
 _ANY = 2**31
 
 
@@ -36,7 +39,7 @@ class Group:
         # Only numbers of samples can outgrow their type.
         fits = values.dtype.kind != "i" or not values.size or values[-1] <= np.iinfo(column.dtype).max
         values = values.astype(column.dtype if fits else np.int64)
-        reserve(self.file, values.nbytes)
+        reserve(self.file, room(values.dtype, values.size))
         large = values.nbytes >= LARGE_BYTES
         layout = {"compression": 1, "shuffle": True} if large else {}
         scale = self._h5.create_dataset(name, data=values, dtype=_stored(values.dtype), **layout)
@@ -64,8 +67,13 @@ class Group:
 
     def put(self, column: str | Column, values: np.ndarray) -> None:
         """A whole table. Raises OSError."""
-        reserve(self.file, values.nbytes)
+        reserve(self.file, room(values.dtype, values.size))
         self.create(column)[...] = values
+
+
+def room(dtype: np.dtype, count: int) -> int:
+    """Bytes that so many values take at most, before they are compressed. dtype: as the schema declares it."""
+    return count * (dtype.itemsize + (BESIDE_TEXT_BYTES if dtype.kind == "S" else 0))
 
 
 def _stored(dtype: np.dtype) -> np.dtype:
