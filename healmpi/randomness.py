@@ -46,8 +46,8 @@ def seed_all(seed: int, on_gpu: bool = False, outside_torch: bool = True) -> Non
     if torch:
         # Not torch.manual_seed, which takes 0.1 ms to look for accelerators.
         torch.default_generator.manual_seed(seed)
-    if torch and on_gpu:
-        torch.cuda.manual_seed(seed)
+        if on_gpu:
+            torch.cuda.manual_seed(seed)
     if outside_torch:
         np.random.seed(seed % 2**32)
         random.seed(seed)

@@ -4,7 +4,7 @@
 #   bash jobs/test.sh fast                 linter, type checker, pure tests, each MPI once: two minutes
 #   bash jobs/test.sh soak [MINUTES]       draws new runs until the time is over (10), and prints the seed of what fails
 #   bash jobs/test.sh soak damage [MINUTES]  damages files, and lets everything read them
-#   bash jobs/test.sh documents [FILE ...] does what the documents tell their readers to type; three minutes
+#   bash jobs/test.sh documents [FILE ...] does what the documents tell their readers to type; five minutes
 #   bash jobs/test.sh PYTEST-ARGUMENTS     what pytest makes of them
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -278,6 +278,19 @@ def test_a_damaged_heap_of_texts_is_refused_before_hdf5_goes_round_in_it(tmp_pat
         info.describe(out)
 
 
+def test_room_is_made_for_all_that_texts_take_on_disk(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        group, count = tables.Group(file, "faults"), 20_000
+        group.count("fault", count)
+        before = file.id.get_filesize()
+        for name in ("kind", "detail"):
+            dtype = np.dtype(next(one.dtype for one in TABLES["faults"] if one.name == name))
+            group.create(name)[...] = np.full(count, b"x" * dtype.itemsize, dtype)
+            file.flush()
+            assert file.id.get_filesize() - before <= tables.room(dtype, count)
+            before = file.id.get_filesize()
+
+
 # Killed, cut off, full.
 
 

@@ -21,6 +21,9 @@ IGNORED = ("run.seed",)
 HOW_IT_IS_RECORDED = ("evaluation.", "results.", "limits.")
 """Beginnings of fields that say how a run is recorded or limited, and nothing of what is run."""
 
+PARTITION, PLAIN_PARTITION = "data.partition", "iid"
+"""Where partitions differ, one that is not plain is in the name, though another field may tell: a reader asks for it first."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -44,10 +47,6 @@ class Group:
             if run.seed not in best or len(run.cycles) > len(best[run.seed].cycles):
                 best[run.seed] = run
         return tuple(best[seed] for seed in sorted(best))
-
-
-PARTITION, PLAIN_PARTITION = "data.partition", "iid"
-"""Where partitions differ, one that is not plain is in the name, though another field may tell: a reader asks for it first."""
 
 
 def group_key(record: Record) -> tuple:
@@ -106,7 +105,7 @@ def _names(records: Sequence[Record], scenarios: dict) -> list[tuple[str, str]]:
     """
     kept = _telling_fields(records, scenarios)
     several = len(set(scenarios.values())) > 1
-    partitions = PARTITION in differences([record.config for record in records])
+    partitions = len({record.config.get(PARTITION) for record in records}) > 1
     found = []
     for record in records:
         alike = [one for one in records if one.algorithm == record.algorithm]
@@ -123,8 +122,8 @@ def _names(records: Sequence[Record], scenarios: dict) -> list[tuple[str, str]]:
 
 def _telling_fields(records: Sequence[Record], scenarios: dict) -> list[str]:
     """Fields that split runs of one algorithm (of one algorithm and scenario, for those of the fault section)."""
-    fields = differences([record.config for record in records])
     kept: list[str] = []
+    fields = differences([record.config for record in records])
     # What is run says more than how it is recorded or limited.
     for name in sorted(fields, key=lambda field: (field.startswith("faults."), field.startswith(HOW_IT_IS_RECORDED), fields.index(field))):
         telling = [record for record in records if _counts(name, record)]

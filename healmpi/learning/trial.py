@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 from healmpi import randomness
 from healmpi.learning.fingerprint import bytes_of, fingerprint
 from healmpi.learning.models.flat import FlatModel
-from healmpi.learning.models.own import OwnModel, text
+from healmpi.learning.models.own import OwnModel, shape_of, text
 from healmpi.settings import UsageError
 
 SEEDS = (1, 2, 3, 4)
@@ -59,7 +59,7 @@ def parts_of(samples: int, size: int) -> tuple[int, ...]:
 def _last(samples: int, batch_size: int, local_steps: int) -> int:
     """Samples of the last batch of a pass. Fewer steps than a pass has never reach it."""
     steps = -(-samples // batch_size)
-    return batch_size if 0 < local_steps < steps else samples - (steps - 1) * batch_size
+    return batch_size if 0 < local_steps < steps else parts_of(samples, batch_size)[1]
 
 
 def built_alike(model: OwnModel, build: Callable[[int], nn.Module], seed: int) -> nn.Module:
@@ -138,13 +138,12 @@ class Rehearsal:
             given.append({name: one.detach().clone() for name, one in found.items()} | {VECTOR: self._flat.vector.clone()})
         one, other = given
         # On GPUs sums of many threads come in any order, without anybody's fault.
-        changed = None if start.is_cuda else next((name for name in one if name not in other or not _same(one[name], other[name])), None)
-        if changed:
+        changed = [name for name in one | other if not (name in one and name in other and _same(one[name], other[name]))]
+        if changed and not start.is_cuda:
             self._check_kept()  # which may know the name of what remembers
-            allowed = f"its module must do the same with the same numbers and seeds; {changed} differs in {what}"
+            allowed = f"its module must do the same with the same numbers and seeds; {changed[0]} differs in {what}"
             raise self._model.refusal(f"{allowed}: it draws from a generator of its own, or remembers")
-        one.pop(VECTOR)
-        return one
+        return found
 
     def _gradients(self, batch: Batch, x: torch.Tensor, y: torch.Tensor) -> dict[str, torch.Tensor]:
         """The loss of a step, and the gradients that it gives, by name of the parameter."""
@@ -168,7 +167,7 @@ class Rehearsal:
         return {LOSS: loss} | gradients
 
     def _check_scores(self, out: object, batch: Batch) -> None:
-        found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        found = shape_of(out)
         if not isinstance(out, torch.Tensor) or found != (batch.size, self._classes):
             raise self._model.refusal(f"in training mode its module must give {(batch.size, self._classes)} for {batch}; it gives {found}")
         if out.dtype != torch.float32:
@@ -181,7 +180,7 @@ class Rehearsal:
             out = self._module(x.clone())
         except (Exception, SystemExit) as error:
             raise self._model.refusal(f"its module must evaluate {samples_text(len(x))} ({text(error)})") from error
-        found, wanted = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__, (len(x), self._classes)
+        found, wanted = shape_of(out), (len(x), self._classes)
         if not isinstance(out, torch.Tensor) or found != wanted:
             raise self._model.refusal(f"in evaluation its module must give {wanted} for {samples_text(len(x))}; it gives {found}")
         if not out.is_floating_point():

@@ -284,6 +284,7 @@ def _fill_lost(table: h5py.Dataset, run: Run, value: float) -> None:
 
 def _write_models(group: tables.Group, run: Run) -> None:
     group.count("node", run.nodes)
+    reserve(group.file, tables.room(np.dtype(f"S{DIGEST_BYTES}"), run.nodes))
     digests, size = np.zeros(run.nodes, f"S{DIGEST_BYTES}"), 0
     for part in run.parts:
         if part.state != FINISHED:

@@ -18,6 +18,9 @@ CHUNK_BYTES = 512 * 1024
 LARGE_BYTES = 64 * 1024
 """Datasets from this size on are compressed; smaller ones are one chunk."""
 
+BESIDE_TEXT_BYTES = 48
+"""Of a text of any length: 16 that lead to it, 16 before it, 8 to the next multiple, and what is left over at the end of a heap."""
+
 _ANY = 2**31
 
 
@@ -37,7 +40,7 @@ class Group:
         # Only numbers of samples can outgrow their type.
         fits = values.dtype.kind != "i" or not values.size or values[-1] <= np.iinfo(column.dtype).max
         values = values.astype(column.dtype if fits else np.int64)
-        reserve(self.file, _room(values))
+        reserve(self.file, room(values.dtype, values.size))
         layout = _layout(values.shape, values.dtype)
         scale = self._h5.create_dataset(name, data=values, dtype=_stored(values.dtype), **layout)
         scale.make_scale(name)
@@ -62,8 +65,13 @@ class Group:
 
     def put(self, column: str | Column, values: np.ndarray) -> None:
         """A whole table. Raises OSError."""
-        reserve(self.file, _room(values))
+        reserve(self.file, room(values.dtype, values.size))
         self.create(column)[...] = values
+
+
+def room(dtype: np.dtype, count: int) -> int:
+    """Bytes that so many values take at most, before they are compressed. dtype: as the schema declares it."""
+    return count * (dtype.itemsize + (BESIDE_TEXT_BYTES if dtype.kind == "S" else 0))
 
 
 def _layout(shape: tuple[int, ...], dtype: np.dtype, most_rows: int = _ANY) -> dict[str, Any]:
@@ -80,11 +88,6 @@ def _layout(shape: tuple[int, ...], dtype: np.dtype, most_rows: int = _ANY) -> d
 def _stored(dtype: np.dtype) -> np.dtype:
     """Texts of a fixed length are none to netCDF, and its tools crash on them: merged files have texts of any length."""
     return h5py.string_dtype() if dtype.kind == "S" else dtype
-
-
-def _room(values: np.ndarray) -> int:
-    """How many bytes they take at most. A text has its header in the heap and what leads to it besides."""
-    return values.nbytes + (values.size * 40 if values.dtype.kind == "S" else 0)
 
 
 def _texts(values: Sequence[str], column: Column) -> np.ndarray:

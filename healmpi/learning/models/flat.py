@@ -34,7 +34,8 @@ class FlatModel:
         import torch
 
         named = dict(module.named_parameters())
-        trainable = [p for name, p in named.items() if p.requires_grad and name not in unused]
+        self._trainable = {name: p for name, p in named.items() if p.requires_grad and name not in unused}
+        trainable = list(self._trainable.values())
         frozen = [p for name, p in named.items() if not p.requires_grad or name in unused]
         buffers = list(module.buffers())
         floats = [b for b in buffers if b.is_floating_point()]
@@ -86,12 +87,9 @@ class FlatModel:
 
     def count_gradients(self) -> None:
         """From now on `check_used` knows how often each parameter has received a gradient. It takes a microsecond for each."""
-        named = dict(self.module.named_parameters())
-        unused = {name for name, _ in self._unused}
-        for name, parameter in named.items():
-            if parameter.requires_grad and name not in unused:
-                self._counts[name] = 0
-                parameter.register_post_accumulate_grad_hook(functools.partial(self._count, name))
+        for name, parameter in self._trainable.items():
+            self._counts[name] = 0
+            parameter.register_post_accumulate_grad_hook(functools.partial(self._count, name))
 
     def _count(self, name: str, parameter: torch.Tensor) -> None:
         self._counts[name] += 1

@@ -74,13 +74,20 @@ class OwnModel(Model):
             raise self.refusal(f"its module must accept samples of shape {input_shape} ({text(error)})") from error
         module.train(training)
         others.restore()
-        found = tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
+        found = shape_of(out)
         if found != (2, classes):
             raise self.refusal(f"its module must map two samples to shape {(2, classes)}; it gives {found}")
 
     def refusal(self, allowed: str) -> UsageError:
         """The sentence about this factory. allowed: what it must do, and what it does."""
         return UsageError("model.factory", self._factory, allowed)
+
+
+def shape_of(out: object) -> tuple[int, ...] | str:
+    """The shape of what a module gave; the name of its type where it is no tensor."""
+    import torch
+
+    return tuple(out.shape) if isinstance(out, torch.Tensor) else type(out).__name__
 
 
 def text(error: BaseException) -> str:
