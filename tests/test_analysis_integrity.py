@@ -28,6 +28,7 @@ from healmpi_analysis.errors import AnalysisError, Damage
 from healmpi_analysis.figures import network
 from healmpi_analysis.groups import group_records
 from healmpi_analysis.records import TABLES, read_all, read_record, without_damaged
+from digests import unseal
 from launch import finish, start
 
 from healmpi.results import integrity as theirs
@@ -126,6 +127,19 @@ def test_a_file_whose_root_digest_is_gone_is_told_by_those_of_its_tables(sealed)
         del file.attrs["root_sha256"]
     with pytest.raises(AnalysisError, match="is damaged"):
         analysis.load(sealed)
+
+
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_file_or_part_of_this_version_without_digests_is_refused(sealed, chained, verify):
+    with h5py.File(sealed, "a") as file:
+        unseal(file, file.attrs["schema_version"])
+    with pytest.raises(AnalysisError, match=f"{re.escape(str(sealed))} is damaged: / cannot be read \\(there are no digests, which"):
+        analysis.load(sealed, verify=verify)
+    for part in chained.glob("rank-*.h5"):
+        with h5py.File(part, "a") as file:
+            del file["flushes"]
+    with pytest.raises(AnalysisError, match="there is no table flushes"):
+        analysis.load(chained, verify=verify)
 
 
 # Any damage.

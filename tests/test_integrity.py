@@ -56,7 +56,7 @@ def read(path: Path) -> dict[str, object]:
 
 
 def old(path: Path) -> Path:
-    """The file as version 1.3 would have made it: without digests."""
+    """The file as version 1.4 would have made it: without digests."""
     with h5py.File(path, "r+") as file:
         unseal(file)
     return path
@@ -398,7 +398,7 @@ def test_a_file_of_an_older_version_says_the_same_and_has_no_digests(made, copy,
     assert info.describe(copy) == info.describe(made) == info.describe(copy, verify=False)
     assert info.conclusion(copy) == info.conclusion(made) and info.identity(copy) == info.identity(made)
     assert cli.main(["verify", str(copy)]) == 0
-    assert capsys.readouterr().out == f"{copy}: has no digests: written by schema 1.3 or before; its structure is sound\n"
+    assert capsys.readouterr().out == f"{copy}: has no digests: written by schema 1.4 or before; its structure is sound\n"
 
 
 def test_a_file_of_this_version_without_digests_is_damaged(copy):

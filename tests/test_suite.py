@@ -14,6 +14,8 @@ from simulate import simulate_config
 
 from healmpi.config import Config
 from healmpi.launch import suite as suites
+from healmpi.launch.runner import Outcome, result_path
+from healmpi.launch.table import summarise
 from healmpi.settings import UsageError
 
 pytestmark = pytest.mark.slow
@@ -174,6 +176,13 @@ def test_list_names_experiments_and_their_states_without_running_anything(tmp_pa
     assert done.code == 0 and done.err == ""
     assert [line.split() for line in done.out.splitlines()][:2] == [["heal-none-s1", "open"], ["heal-half-s1", "open"]]
     assert not list(tmp_path.glob("*.h5"))
+
+
+def test_a_results_file_that_cannot_be_read_at_the_end_counts_as_failed(tmp_path):
+    outcomes = [Outcome(one) for one in suites.load(written(tmp_path)).experiments[:1]]
+    result_path(outcomes[0].experiment, tmp_path).write_text("no HDF5")
+    (row,) = summarise(outcomes, tmp_path)
+    assert (row.runs, row.failed, row.invalid) == (1, 1, 0) and "is not an HDF5 file" in outcomes[0].failure
 
 
 def test_a_whole_suite_in_one_process_and_again(tmp_path):

@@ -1,4 +1,4 @@
-"""Whether a file is what was written: plain objects alone, and the digests of docs/results-format.md (schema 1.4).
+"""Whether a file is what was written: plain objects alone, and the digests of docs/results-format.md (schema 1.5).
 
     sha256 of a table       SHA-256 of its type, its shape and its numbers, in the table's attribute `sha256`
     root_sha256 of a file   SHA-256 of the names, types, shapes, attributes and digests of all objects, by path
@@ -19,10 +19,13 @@ from typing import Any
 import h5py
 import numpy as np
 
-from healmpi_analysis.contract import text
+from healmpi_analysis.contract import SCHEMA, text
 from healmpi_analysis.errors import Damage
 
 DIGEST, ROOT_DIGEST = "sha256", "root_sha256"
+
+SEALED_SINCE = 5
+"""The second number of the first schema version that has them."""
 
 UNLIKE = "does not have the SHA-256 that was written with it"
 
@@ -58,7 +61,10 @@ def check(path: Path, file: h5py.File, digests: bool, later: Collection[str] = (
         found = dict(objects(file))
         for table, one in found.items():  # noqa: B007 (the sentence below names it)
             check_plain(one)
-        if not digests or not is_sealed(file, found):
+        sealed = is_sealed(file, found)
+        if not sealed and root_text(file, "schema") == SCHEMA and has_digests(file):
+            raise ValueError(f"there are no digests, which files of schema {root_text(file, 'schema_version')} have")
+        if not digests or not sealed:
             return
         for table, one in found.items():
             if isinstance(one, h5py.Dataset) and table not in later and said(one) != digest(one):
@@ -71,8 +77,13 @@ def check(path: Path, file: h5py.File, digests: bool, later: Collection[str] = (
 
 
 def is_sealed(file: h5py.File, found: dict[str, Any]) -> bool:
-    """Files of schema 1.3 and before are not. A digest of any table tells as much as the one of the root, whose name may be damaged."""
+    """A digest of any table tells as much as the one of the root, whose name may be damaged."""
     return ROOT_DIGEST in file.attrs or any(DIGEST in one.attrs for one in found.values() if isinstance(one, h5py.Dataset))
+
+
+def has_digests(file: h5py.File) -> bool:
+    """Whether files and parts of its version have them. Raises ValueError: it does not say its version."""
+    return int(root_text(file, "schema_version").partition(".")[2]) >= SEALED_SINCE
 
 
 def objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:

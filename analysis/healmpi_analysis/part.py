@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from healmpi_analysis import checks, contract, part_integrity
+from healmpi_analysis import checks, contract, integrity, part_integrity
 from healmpi_analysis.contract import text
 from healmpi_analysis.hdf5 import attributes, damage_of, once, opened, texts, verifying
 from healmpi_analysis.part_integrity import Held
@@ -98,10 +98,13 @@ def _where(file: h5py.File, rows: int) -> str:
 
 def _held(path: Path, file: h5py.File) -> Held:
     """How many rows count, as far as they hold, and that there are as many."""
-    if part_integrity.FLUSHES in file and verifying():
+    chained = part_integrity.FLUSHES in file
+    if not chained and integrity.has_digests(file):
+        raise ValueError(f"there is no table {part_integrity.FLUSHES}")
+    if chained and verifying():
         found = once(path, "rows", lambda: part_integrity.held(file))
     else:
-        # Since schema 1.4 digests follow on the counts.
+        # Since schema 1.5 digests follow on the counts.
         counts = checks.small(file, "committed", checks.INTEGERS, None).tolist()[: len(contract.PART_COMMITTED)]
         found = Held(tuple(counts), True)
     committed = dict(zip(contract.PART_COMMITTED, found.counts, strict=True))

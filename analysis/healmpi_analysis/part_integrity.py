@@ -1,4 +1,4 @@
-"""How much of a rank's part holds: the chain of SHA-256 in its table `flushes` (schema 1.4), a link for the start and one for each flush.
+"""How much of a rank's part holds: the chain of SHA-256 in its table `flushes` (schema 1.5), a link for the start and one for each flush.
 
     flushes       int64 [1 + flushes, 9]: the counts of `committed` after a flush, then the 32 bytes of its SHA-256; first the start
     committed     a copy of the last row of `flushes` that counts

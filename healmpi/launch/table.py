@@ -11,6 +11,7 @@ from healmpi import settings
 from healmpi.launch.runner import OPEN, Outcome, result_path, state
 from healmpi.launch.suite import Experiment, Suite
 from healmpi.results import info
+from healmpi.results.schema import ResultsError
 
 
 class Row(NamedTuple):
@@ -26,7 +27,7 @@ class Row(NamedTuple):
 def summarise(outcomes: Sequence[Outcome], folder: Path, verify: bool = True) -> list[Row]:
     """A row for each set of experiments that differ in the seed alone, in the order of the suite; reads the results files.
 
-    verify: whether their digests are looked at.
+    verify: whether their digests are looked at. An experiment whose file cannot be read has failed, and its outcome says so.
     """
     groups: dict[str, list[Outcome]] = {}
     for one in outcomes:
@@ -36,11 +37,16 @@ def summarise(outcomes: Sequence[Outcome], folder: Path, verify: bool = True) ->
         figures: dict[str, list[float]] = {}
         invalid = 0
         for one in members:
-            if one.failure is None:
+            if one.failure is not None:
+                continue
+            try:
                 reasons, found = info.conclusion(result_path(one.experiment, folder), verify=verify)
-                invalid += bool(reasons)
-                for figure in found:
-                    figures.setdefault(figure.name, []).append(figure.value)
+            except ResultsError as error:
+                one.failure = str(error)
+                continue
+            invalid += bool(reasons)
+            for figure in found:
+                figures.setdefault(figure.name, []).append(figure.value)
         rows.append(Row(name, len(members), invalid, sum(one.failure is not None for one in members), figures))
     return rows
 

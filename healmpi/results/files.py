@@ -102,10 +102,10 @@ def _refuse_foreign_bytes(path: Path) -> None:
 
 
 def _check_schema(path: Path, file: h5py.File, schema: str) -> None:
-    found, version = (file.attrs.get(name) for name in ("schema", "schema_version"))
+    found, version = (integrity.root_text(file, name) for name in ("schema", "schema_version"))
     if schema == SCHEMA and found == PART_SCHEMA:
         raise ResultsError(f"{path} is the part of one rank: `healmpi merge` makes a results file of all of them")
-    if found != schema or not isinstance(version, str):
+    if found != schema or not version:
         raise ResultsError(f"{path} is an HDF5 file, but not one of healmpi's (its attribute schema is not {schema!r})")
     known = SCHEMA_VERSION.partition(".")[0]
     major, _, minor = version.partition(".")

@@ -74,7 +74,7 @@ def seal(file: h5py.File, known: Mapping[str, str] | None = None) -> None:
 
 
 def is_sealed(file: h5py.File) -> bool:
-    """Files of schema 1.3 and before are not."""
+    """Files of schema 1.4 and before are not."""
     return ROOT_DIGEST in file.attrs
 
 
@@ -101,6 +101,17 @@ def check(file: h5py.File, path: Path, digests: bool = True) -> dict[str, Any]:
         return found
     except FAULTS as error:
         raise Damage(path, table, f"cannot be read ({first_line(error)})") from None
+
+
+def root_text(file: h5py.File, name: str) -> str:
+    """A text attribute of the root of a file that was not looked at yet; empty: there is none. h5py crashes over damaged types."""
+    if name not in file.attrs:
+        return ""
+    attribute = file.attrs.get_id(name)
+    if not isinstance(attribute.get_type(), h5py.h5t.TypeStringID) or attribute.shape != ():
+        return ""
+    value = file.attrs[name]
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
 def objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:

@@ -16,7 +16,7 @@ from healmpi.messages import LONGEST_NAME
 
 SCHEMA = "healmpi-results"
 PART_SCHEMA = "healmpi-results-part"
-SCHEMA_VERSION = "1.4"
+SCHEMA_VERSION = "1.5"
 """Major: readers of an older one must refuse. Minor: something was added, older readers go on."""
 
 PHASES = ("train", "messaging", "wait", "group", "harness", "evaluation")

@@ -1,6 +1,6 @@
 """Whether a merged file is what its version says: attributes, types, shapes, the configuration's hash; of old files ranges too.
 
-Digests say that a file is as it was written; this says that a reader can believe it. Files of before version 1.4 have no digests:
+Digests say that a file is as it was written; this says that a reader can believe it. Files of before version 1.5 have no digests:
 of them all numbers are looked at. All checks are generators of (table, what is wrong with it): the first one counts.
 """
 
@@ -21,7 +21,7 @@ from healmpi.results.schema import PHASES, TABLES, Column
 Problems = Iterator[tuple[str, str]]
 Found = dict[str, Any]
 
-SEALED_SINCE = 4
+SEALED_SINCE = 5
 """The second number of the first schema version that has digests."""
 
 LONGEST_NUMBER = 2**31 - 1

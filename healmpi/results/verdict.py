@@ -122,7 +122,7 @@ def _incomplete(file: h5py.File) -> list[str]:
     for state, text in (("missing", "left no part file"), ("unreadable", "left a part file that cannot be read")):
         if (ranks := np.flatnonzero(states == RANK_STATES.index(state))).size:
             found.append(f"{_named('rank', ranks)} {text}")
-    # Files of before version 1.4 have no such table; nor has one of whose parts none is damaged.
+    # Files of before version 1.5 have no such table; nor has one of whose parts none is damaged.
     known = file["ranks/damage"][:].tolist() if "damage" in file["ranks"] else []
     found += [f"the part of rank {rank} {what.decode(errors='replace')}" for rank, what in enumerate(known) if what]
     if (lost := file.attrs["nodes"] - int(counts.sum())) > 0:

@@ -11,6 +11,7 @@ import h5py
 from healmpi.results import integrity
 from healmpi.results.files import open_file, open_results
 from healmpi.results.folder import PartsFolder
+from healmpi.results.heaps import check_heaps
 from healmpi.results.schema import PART_SCHEMA, ResultsError
 
 
@@ -48,8 +49,9 @@ def is_part(path: Path) -> bool:
     if path.match(PartsFolder.part_names) and PartsFolder.owner(path.absolute().parent) is not None:
         return True
     try:
+        check_heaps(path)
         with open_file(path, "r") as file:
-            return bool(file.attrs.get("schema") == PART_SCHEMA)
+            return integrity.root_text(file, "schema") == PART_SCHEMA
     except integrity.FAULTS:
         return False
 
@@ -63,6 +65,6 @@ def _part(path: Path) -> str:
 def _whole(path: Path) -> str:
     with open_results(path) as file:
         if not integrity.is_sealed(file):
-            return "has no digests: written by schema 1.3 or before; its structure is sound"
+            return "has no digests: written by schema 1.4 or before; its structure is sound"
         tables = sum(isinstance(one, h5py.Dataset) for _, one in integrity.objects(file))
         return f"good ({tables} tables, {path.stat().st_size} bytes, schema {file.attrs['schema_version']})"
