@@ -20,6 +20,7 @@ pytest.importorskip("matplotlib", reason="the extra `analysis` is not installed"
 import analysis_damage as damage
 import healmpi_analysis as analysis
 from analysis_sample import CYCLES, NODES, config, hash_of, tables, write, write_parts
+from digests import unseal
 from healmpi_analysis import checks, contract, hdf5
 from healmpi_analysis import integrity as ours
 from healmpi_analysis.cli import main
@@ -28,7 +29,6 @@ from healmpi_analysis.errors import AnalysisError, Damage
 from healmpi_analysis.figures import network
 from healmpi_analysis.groups import group_records
 from healmpi_analysis.records import TABLES, read_all, read_record, without_damaged
-from digests import unseal
 from launch import finish, start
 
 from healmpi.results import integrity as theirs
