@@ -8,7 +8,7 @@ from healmpi.launch import cli
 from healmpi.worlds import checks, hub_group
 
 which, arguments = sys.argv[1], sys.argv[2:]
-NUMBER = 40
+NUMBER = 20
 """Of the message from rank 0 to rank 1, and of the slice, that arrives with a bit flipped."""
 
 sealed, with_sum, slices = checks.WireChecks.sealed, checks.with_sum, 0
