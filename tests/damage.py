@@ -245,7 +245,7 @@ class Parts(Kind):
         (self.folder / "a.h5.stop").unlink()
         shutil.copytree(self.folder / "a.h5.parts", self.folder / "again.h5.parts")
         assert said(cli.main, "merge", self.folder / "again.h5")[0] == 0
-        self.tables = _rows(self.folder / "again.h5")
+        self.rows, self.tables = _rows(self.folder / "again.h5"), digests(self.folder / "again.h5")
 
     def case(self, place: Path, rng: random.Random) -> tuple[str, Callable[[], Outcome]]:
         shutil.copytree(self.folder / "a.h5.parts", place / "a.h5.parts")
@@ -257,7 +257,10 @@ class Parts(Kind):
         told = said(cli.main, "verify", Path(f"{out}.parts"))
         judge(outcome, "verify", told, True)
         told = said(cli.main, "merge", out)
-        same = told[0] == 0 and _starts_like(_rows(out), self.tables)
+        # A part that is damaged from some cycle on counts up to there, and merge says so.
+        less = told[0] == 0 and "is damaged" in told[1] + told[2] and _starts_like(_rows(out), self.rows)
+        same = told[0] == 0 and (less or digests(out) == self.tables)
+        outcome.noticed |= less
         judge(outcome, "merge", told, same, refusals=(2,))
         return outcome
 
@@ -273,7 +276,6 @@ def _rows(path: Path) -> dict[str, list]:
 
 
 def _starts_like(found: dict[str, list], whole: dict[str, list]) -> bool:
-    """A part that is damaged from some cycle on counts up to there."""
     return all(rows == whole[name][: len(rows)] for name, rows in found.items() if name in whole)
 
 

@@ -13,7 +13,10 @@ from launch import ROOT, finish, healmpi_mpi, mpirun, sets, start
 from healmpi.worlds.checks import ERRORS, WireChecks, holds, with_sum
 from healmpi.worlds.world import Facts
 
-RUN = ["run", *sets("data.dataset=synthetic", "model.name=logistic", "run.nodes=4", "run.cycles=9", "elevator.hub_count=3")]  # hubs on both ranks
+RUN = [
+    "run",
+    *sets("data.dataset=synthetic", "model.name=logistic", "run.nodes=4", "run.cycles=9", "elevator.hub_count=3"),
+]
 CHECKED = [*RUN, "--set", "results.wire_checks=true", "-o", "a.h5"]
 
 
