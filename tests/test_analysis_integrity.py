@@ -145,7 +145,7 @@ def test_a_file_or_part_of_this_version_without_digests_is_refused(sealed, chain
 # Any damage.
 
 
-@pytest.mark.parametrize("kind, bits, blocks", [("plain", 160, 6), ("sealed", 160, 6), ("parts", 60, 4), ("chained", 40, 4)])
+@pytest.mark.parametrize("kind, bits, blocks", [("plain", 80, 6), ("sealed", 80, 6), ("parts", 40, 4), ("chained", 40, 4)])
 def test_damage_is_noticed_or_does_no_harm(tmp_path, kind, bits, blocks):
     """Drawn with a seed; the process has little memory, and a deadline."""
     command = [sys.executable, HERE / "analysis_damage.py", tmp_path, kind, "1", str(bits), str(blocks)]
