@@ -10,7 +10,7 @@ scaling     the same run on one rank and on two, in turns; and where the time of
 presets     each algorithm with one node a core: what a cycle takes over what the rank that trains longest spends on training.
             Spambase is reported only: its training takes a millisecond.
 messaging   a model from one rank to another and back through healmpi's world, a tick each way, against raw mpi4py Send and
-            Recv of the same bytes; and in bursts, several models in a tick.
+            Recv of the same bytes; in bursts, several models in a tick; and a tick each way with results.wire_checks.
 """
 
 from __future__ import annotations
@@ -216,15 +216,18 @@ def _messaging_rank(rounds: int) -> None:
     found = {}
     for size in SIZES:
         world = MpiWorld(2, size, Mean(), 60.0)
-        ticks = _Ticks(world, size)
+        checked = MpiWorld(2, size, Mean(), 60.0, wire_checks=True)
+        ticks, checked_ticks = _Ticks(world, size), _Ticks(checked, size)
         repeats = 400 if size < 100_000 else 100
-        raw, ours, burst = [], [], []
+        raw, ours, burst, with_sums = [], [], [], []
         for _ in range(rounds + 1):  # the first round warms up
             raw.append(_raw_ping_pong_s(MPI, 32 + 4 * size, repeats))
             ours.append(ticks.ping_pong_s(repeats))
             burst.append(ticks.burst_s(repeats))
+            with_sums.append(checked_ticks.ping_pong_s(repeats))
         world.finish()
-        found[32 + 4 * size] = {"raw_s": raw[1:], "healmpi_s": ours[1:], "burst_s": burst[1:]}
+        checked.finish()
+        found[32 + 4 * size] = {"raw_s": raw[1:], "healmpi_s": ours[1:], "burst_s": burst[1:], "checked_s": with_sums[1:]}
     if MPI.COMM_WORLD.Get_rank() == 0:
         print(json.dumps(found))
 
@@ -291,11 +294,12 @@ def _table(report: dict) -> str:
             lines.append(f"| {name} | {ranks} | {shares} |")
     lines += ["", "| algorithm | LeNet5: cycle / training | Spambase |", "|---|---|---|"]
     lines += [f"| {name} | {_spread(one['lenet5'])} | {_spread(one['logistic'])} |" for name, one in report["presets"].items()]
-    lines += ["", f"| bytes | raw Send/Recv | a tick each way | ratio | {BURST} in a tick, each | ratio |", "|---|---|---|---|---|---|"]
+    lines += ["", f"| bytes | raw Send/Recv | a tick each way | ratio | {BURST} in a tick, each | ratio | with wire checks | ratio |"]
+    lines.append("|---|---|---|---|---|---|---|---|")
     for count, one in report["messaging"].items():
         raw = statistics.median(one["raw_s"])
         cells = []
-        for key in ("healmpi_s", "burst_s"):
+        for key in ("healmpi_s", "burst_s", "checked_s"):
             ratios = [ours / base for ours, base in zip(one[key], one["raw_s"], strict=True)]
             cells.append(f"{1e6 * statistics.median(one[key]):.1f} us | {_spread(ratios)}")
         lines.append(f"| {count} | {1e6 * raw:.1f} us | {' | '.join(cells)} |")
