@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from contextlib import suppress
+from dataclasses import replace
 
 import drawn
 import pytest
@@ -15,7 +16,7 @@ from launch import finish, healmpi, healmpi_mpi, mpirun, python, rank_processes,
 from simulate import execute, in_pieces
 
 from healmpi.config import Config
-from healmpi.hosting import stopping
+from healmpi.hosting import checkpoint, stopping
 from healmpi.launch import run
 from healmpi.launch import suite as suites
 from healmpi.results import assemble
@@ -192,6 +193,57 @@ def test_damage_is_refused_in_a_sentence_and_force_starts_again(what, damage, tm
         assert refused(config, out).startswith(str(path))
     run.execute(run.prepare(config, run.Ranks()), run.Ranks(), out, seen.append, forced)
     assert [one.cycle for one in seen] == [1, 2, 3, 4, 5] and not folder.path.exists()
+
+
+def prepared_state(folder: PartsFolder, host: dict) -> None:
+    """A state with another host, and an index with its digest."""
+    index = checkpoint.find(folder.out)
+    state = checkpoint.read_state(folder.out, index, 0) | {"host": host}
+    digest = checkpoint.write_state(folder.out, index.step, 0, state)
+    checkpoint.commit(folder.out, replace(index, states=(digest,)))
+
+
+def test_force_gets_past_a_state_that_no_node_can_take(tmp_path):
+    config, out = Config.load(None, [*drawn.TINY, "run.cycles=4"]).resolve(), tmp_path / "x.h5"
+    folder = stopped(config, out)
+    prepared_state(folder, {"tick": 5})
+    with pytest.raises(run.RunFailed, match=r"x.h5.parts cannot be gone on from: rank 0: KeyError"):
+        run.execute(run.prepare(config, run.Ranks()), run.Ranks(), out, lambda progress: None, run.Options(resume=True))
+    seen: list = []
+    run.execute(run.prepare(config, run.Ranks()), run.Ranks(), out, seen.append, run.Options(force=True, resume=True))
+    assert [one.cycle for one in seen] == [1, 2, 3, 4] and not folder.path.exists()
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+@pytest.mark.parametrize("name", ["lock", "checkpoint.json", "rank-00000.h5", "state-3-rank-00000"])
+def test_force_gets_past_whatever_is_called_like_a_file_of_ours_and_leads_nowhere(name, kind, tmp_path):
+    config, out = Config.load(None, [*drawn.TINY, "run.cycles=4"]).resolve(), tmp_path / "x.h5"
+    folder, precious = stopped(config, out), tmp_path / "precious"
+    path = folder.path / name
+    path.rename(precious)
+    content = precious.read_bytes()
+    {"fifo": lambda: os.mkfifo(path), "folder": path.mkdir, "link": lambda: path.symlink_to(precious)}[kind]()
+    if kind == "folder":
+        (path / "inside").write_text("x")
+    if name == "lock":
+        with pytest.raises(run.Refused, match="it cannot be written"):
+            run.execute(run.prepare(config, run.Ranks()), run.Ranks(), out, lambda progress: None, run.Options(resume=True))
+    else:
+        assert str(path) in refused(config, out)
+    options = run.Options(force=True, resume=True)
+    run.execute(run.prepare(config, run.Ranks()), run.Ranks(), out, lambda progress: None, options)
+    assert precious.read_bytes() == content and out.exists() and not folder.path.exists()
+
+
+def test_a_link_in_the_place_of_the_folder_is_refused_and_force_removes_the_link_alone(tmp_path):
+    config, out = Config.load(None, [*drawn.TINY, "run.cycles=4"]).resolve(), tmp_path / "x.h5"
+    other = stopped(config, tmp_path / "y.h5")
+    PartsFolder(out).path.symlink_to(other.path)
+    with pytest.raises(run.Refused, match="is a link, and must be a folder of its own"):
+        run.execute(run.prepare(config, run.Ranks()), run.Ranks(), out, lambda progress: None, run.Options(resume=True))
+    before = sorted(path.name for path in other.path.iterdir())
+    run.execute(run.prepare(config, run.Ranks()), run.Ranks(), out, lambda progress: None, run.Options(force=True))
+    assert sorted(path.name for path in other.path.iterdir()) == before and not PartsFolder(out).path.is_symlink()
 
 
 def test_a_full_disk_is_told_with_the_file_and_the_checkpoint_before_is_gone_on_from(tmp_path):

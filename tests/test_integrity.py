@@ -9,6 +9,7 @@ import os
 import random
 import re
 import shutil
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,8 +21,9 @@ from simulate import execute
 
 from healmpi.config import hash_of
 from healmpi.launch import cli
-from healmpi.results import info, integrity, structure, tables
+from healmpi.results import info, integrity, structure, tables, verify
 from healmpi.results.files import open_results
+from healmpi.results.heaps import HEADER, OBJECT, START
 from healmpi.results.schema import SCHEMA_VERSION, TABLES, ResultsError
 
 FORMAT = (Path(__file__).parents[1] / "docs" / "results-format.md").read_text(encoding="utf-8")
@@ -137,9 +139,9 @@ def test_damage_to_a_file_without_digests_never_ends_in_a_traceback(made, tmp_pa
         else:
             changed[place : place + 64] = draw.randbytes(64)
         path.write_bytes(changed)
-        for verify in (True, False):
+        for looks in (True, False):
             with contextlib.suppress(ResultsError):
-                info.describe(path, verify=verify)
+                info.describe(path, verify=looks)
 
 
 def test_each_table_is_named_when_one_of_its_numbers_is_another(made, tmp_path):
@@ -335,6 +337,7 @@ PREPARED: dict[str, Callable[[h5py.File], object]] = {
     "a configuration that is no JSON": lambda f: configured(f, "{"),
     "a configuration that is a list": lambda f: configured(f, "[1]"),
     "a section that is a number": lambda f: configured(f, '{"run": 3}'),
+    "a configuration with a number that is none": lambda f: configured(f, '{"run": {"seed": NaN}}'),
     "a configuration of many brackets": lambda f: configured(f, "[" * 100_000),
     "no configuration": lambda f: f.__delitem__("config"),
     "no cycles": lambda f: f.__delitem__("cycles"),
@@ -369,6 +372,75 @@ def test_a_prepared_file_is_refused_in_a_sentence(copy, capsys, what, version):
     told = capsys.readouterr()
     (line,) = told.out.splitlines()
     assert line.startswith(f"{copy} is damaged: ") and line.isprintable() and told.err == ""
+
+
+def bomb(file: h5py.File) -> None:
+    """A chunk that becomes a thousand times its bytes."""
+    table = file["provenance"].create_dataset("bomb", (4 * 2**20,), "i4", chunks=(4 * 2**20,), compression=1)
+    packer = zlib.compressobj(9)
+    table.id.write_direct_chunk((0,), b"".join(packer.compress(bytes(2**24)) for _ in range(8)) + packer.flush())
+
+
+def many_of_the_longest(file: h5py.File) -> None:
+    file["provenance"].attrs["x"] = np.array(["A" * 2**20] + ["b"] * 400, h5py.string_dtype())
+
+
+def compact_texts(file: h5py.File) -> None:
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_layout(h5py.h5d.COMPACT)
+    kind = h5py.h5t.py_create(h5py.string_dtype(), logical=True)
+    h5py.h5d.create(file["provenance"].id, b"texts", kind, h5py.h5s.create_simple((4,)), creation)
+
+
+@pytest.mark.parametrize("prepare", [bomb, many_of_the_longest, compact_texts])
+def test_a_file_that_would_take_memory_by_the_gigabyte_is_refused_before_it_does(copy, prepare):
+    with h5py.File(copy, "r+") as file:
+        prepare(file)
+    with pytest.raises(ResultsError, match=r"is damaged: /provenance"):
+        info.describe(copy, verify=False)
+
+
+def test_heaps_that_lie_in_each_other_are_walked_through_in_no_time(copy):
+    """Each of 200 000 texts is itself the beginning of a heap that goes to the end: walking from each of them would take hours."""
+    count = 200_000
+    length = HEADER.size + count * (OBJECT.size + HEADER.size)
+    places = range(HEADER.size + OBJECT.size, length, OBJECT.size + HEADER.size)
+    texts = b"".join(OBJECT.pack(1, 0, 0, HEADER.size) + HEADER.pack(START, length - place) for place in places)
+    with copy.open("ab") as file:
+        file.write(HEADER.pack(START, length) + texts)
+    with pytest.raises(ResultsError, match="global heap"):
+        info.describe(copy)
+
+
+@pytest.mark.parametrize("act", [lambda path: info.describe(path), lambda path: list(verify.look(path)), lambda path: info.identity(path)])
+def test_a_pipe_is_not_waited_for(tmp_path, act):
+    path = tmp_path / "a.h5"
+    os.mkfifo(path)
+    try:
+        (found,) = act(path)
+        assert found == (False, f"{path} is no file")
+    except ResultsError as error:
+        assert str(error) == f"{path} is no file"
+
+
+def test_a_large_file_of_something_else_is_not_read_through(tmp_path):
+    with (tmp_path / "a.h5").open("wb") as file:
+        file.truncate(2**40)
+    assert [one.line for one in verify.look(tmp_path / "a.h5")] == [f"{tmp_path / 'a.h5'} is not an HDF5 file"]
+
+
+def test_what_is_shown_moves_no_cursor_and_has_an_end(copy, capsys):
+    with h5py.File(copy, "r+") as file:
+        file.attrs["title"] = "\x1b[31mred\rgone"
+        table = json.loads(file["config"].attrs["json"])
+        configured(file, json.dumps(table | {"x": {"y": [[]] * 10_000}}))
+        integrity.seal(file)
+    assert cli.main(["info", str(copy)]) == 0
+    shown = capsys.readouterr().out
+    assert "?[31mred?gone" in shown and "characters)" in shown and len(shown) < 30_000
+    moved = copy.rename(copy.with_name("a\x1b[2J.h5"))
+    assert cli.main(["verify", str(moved)]) == 0
+    assert "\x1b" not in capsys.readouterr().out
 
 
 RANGES: dict[str, tuple[str, object]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import random
 import re
 import shutil
@@ -60,11 +61,11 @@ def append(writer: PartWriter, rank: int, cycle: int) -> None:
     writer.append(rows(rank, cycle), [group], [FaultRow(cycle, 1, first, "crash", "start")])
 
 
-def open_part(out: Path, rank: int) -> PartWriter:
-    config = Config.from_table({"run": {"cycles": CYCLES, "nodes": 2 * COUNT, "algorithm": "ring"}}).resolve(1)
+def open_part(out: Path, rank: int, ranks: int = 2) -> PartWriter:
+    config = Config.from_table({"run": {"cycles": CYCLES, "nodes": ranks * COUNT, "algorithm": "ring"}}).resolve(1)
     samples = [np.arange(5) + 10 * rank, np.arange(3)]
     return PartWriter(
-        PartsFolder(out).part(rank), rank=rank, ranks=2, nodes=range(rank * COUNT, rank * COUNT + COUNT), total_nodes=2 * COUNT,
+        PartsFolder(out).part(rank), rank=rank, ranks=ranks, nodes=range(rank * COUNT, rank * COUNT + COUNT), total_nodes=ranks * COUNT,
         config_json=config.to_json(), config_toml=config.to_toml(), config_hash=config.hash(), title="a ring", scenario="no faults",
         kinds=KINDS, view_size=3, hub_count=2, flush_every=FLUSH_EVERY, provenance={"healmpi": "0", "seed": 1}, run_id="a",
         partition=(samples, np.array([[3, 2], [1, 2]]), np.array([2, 2])),
@@ -79,8 +80,8 @@ def end(writer: PartWriter) -> None:
     writer.close()
 
 
-def write_part(out: Path, rank: int, cycles: int = CYCLES, ended: bool = True) -> Path:
-    writer = open_part(out, rank)
+def write_part(out: Path, rank: int, cycles: int = CYCLES, ended: bool = True, ranks: int = 2) -> Path:
+    writer = open_part(out, rank, ranks)
     for cycle in range(1, cycles + 1):
         append(writer, rank, cycle)
     if ended:
@@ -430,6 +431,87 @@ def test_a_block_that_is_damaged_is_noticed_and_no_wrong_number_is_believed(good
         found[outcome(good, out, part, expected)] += 1
     print(dict(found))
     assert found["cut"] and found["unreadable"], found
+
+
+# Parts that do not go together.
+
+
+def recoded(file: h5py.File, name: str) -> None:
+    """A text that is not UTF-8."""
+    file.attrs.create(name, b"x\xff", dtype=h5py.string_dtype())
+
+
+def with_one_class(file: h5py.File) -> None:
+    for name in ("partition/label_counts", "partition/test_counts", "cycles/class_hits"):
+        values = file[name][..., :1]
+        chunks, most = file[name].chunks, file[name].maxshape
+        del file[name]
+        file.create_dataset(name, data=values, chunks=chunks and (*chunks[:-1], 1), maxshape=(*most[:-1], 1) if chunks else None)
+
+
+def with_wider_models(file: h5py.File) -> None:
+    values = file["models/parameters"][:]
+    del file["models/parameters"]
+    file["models/parameters"] = np.concatenate([values, values], axis=1)
+
+
+def of_an_earlier_version(file: h5py.File) -> None:
+    file.attrs["schema_version"] = "1.3"
+    del file["flushes"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda file: recoded(file, "title"), "is not UTF-8"),
+        (lambda file: recoded(file["provenance"], "healmpi"), "is not UTF-8"),
+        (lambda file: recoded(file["config"], "toml"), "is not UTF-8"),
+        (lambda file: file.attrs.modify("title", "a chord"), "does not fit the other parts: title 'a chord', not 'a ring'"),
+        (with_one_class, "does not fit the other parts: samples of the test set by class"),
+        (with_wider_models, "does not fit the other parts: floats in a model"),
+        (of_an_earlier_version, "has schema version 1.3, and this healmpi merges parts of"),
+    ],
+    ids=["title", "provenance", "toml", "other title", "classes", "models", "version"],
+)
+def test_a_part_that_does_not_fit_is_left_out_and_the_others_are_merged(tmp_path, change, words):
+    out = tmp_path / "out.h5"
+    for rank in range(3):
+        write_part(out, rank, ranks=3)
+    part = PartsFolder(out).part(2)
+    with h5py.File(part, "r+") as file:
+        change(file)
+    if "schema version" not in words and "UTF-8" not in words:
+        seal(part)
+    notes = merged(out)
+    assert len(notes) == 1 and words in notes[0] and str(part) in notes[0]
+    with h5py.File(out) as file:
+        assert file["ranks/state"][:].tolist() == [0, 0, 3]
+
+
+def test_a_file_that_is_called_like_a_part_and_is_nobodys_is_told(good, tmp_path):
+    out, part = copied(good, tmp_path)
+    stranger = part.with_name("rank-abc.h5")
+    stranger.write_text("no HDF5")
+    assert merged(out) == [f"{stranger} is not an HDF5 file"]
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+def test_a_part_that_is_no_file_of_its_own_is_not_read_and_the_other_counts(good, tmp_path, kind):
+    out, part = copied(good, tmp_path)
+    aside = part.rename(tmp_path / "aside")
+    {"fifo": lambda: os.mkfifo(part), "folder": part.mkdir, "link": lambda: part.symlink_to(aside)}[kind]()
+    (note,) = merged(out)
+    assert note.startswith(str(part)) and note.endswith({"link": "is a link: a part is a file of its own"}.get(kind, "is no file"))
+
+
+def test_a_part_of_another_version_that_lacks_what_it_should_have_is_damaged(good, tmp_path):
+    _, part = copied(good, tmp_path)
+    for spoil in (lambda file: file.attrs.pop("run_id"), lambda file: file.attrs.pop("config_hash")):
+        with h5py.File(part, "r+") as file:
+            of_an_earlier_version(file) if "flushes" in file else None
+            spoil(file)
+        with pytest.raises(Damage):
+            check_part(part)
 
 
 # What counts.

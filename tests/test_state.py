@@ -1,12 +1,15 @@
 """Files of states: what is written comes back as it was, every damage is noticed, and nothing in one is ever run."""
 
+import dataclasses
 import hashlib
 import json
 import math
+import os
 import pickle
 import random
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +21,7 @@ from healmpi.hosting.checkpoint import Index, Unusable
 from healmpi.hosting.state_file import Damaged
 from healmpi.messages import MODEL, Message
 from healmpi.results.folder import PartsFolder
+from healmpi.results.schema import COMMITTED
 from healmpi.settings import Misuse
 from healmpi.state import NotPlain, Stateful
 
@@ -206,10 +210,15 @@ def test_a_forged_state_takes_no_memory_and_makes_nothing(tree, path):
 # Checkpoints.
 
 
+def held(rank: int, cycle: int, **more: Any) -> dict[str, Any]:
+    """What a rank saves."""
+    return {"cycle": cycle, "host": {"rank": rank}, "rows": dict.fromkeys(COMMITTED, cycle), "wall_s": 1.5, "saving_s": 0.0} | more
+
+
 def saved(out: Path, step: int, ranks: int = 2) -> Index:
     """A checkpoint of so many ranks after so many cycles."""
     PartsFolder(out).path.mkdir(exist_ok=True)
-    states = [checkpoint.write_state(out, step, rank, {"rank": rank, "step": step}) for rank in range(ranks)]
+    states = [checkpoint.write_state(out, step, rank, held(rank, step)) for rank in range(ranks)]
     index = Index(step, step, ranks, "c" * 64, "f" * 16, "0.1", sources={"rule_sha256": "é"}, states=tuple(states))
     checkpoint.commit(out, index)
     return index
@@ -220,7 +229,7 @@ def test_a_checkpoint_is_found_as_it_was_saved_and_replaces_the_one_before(tmp_p
     assert checkpoint.find(out) is None
     saved(out, 3)
     index = saved(out, 5)
-    assert checkpoint.find(out) == index and checkpoint.read_state(out, index, 1) == {"rank": 1, "step": 5}
+    assert checkpoint.find(out) == index and checkpoint.read_state(out, index, 1) == held(1, 5)
     assert [state[:2] for state in PartsFolder(out).states()] == [(5, 0), (5, 1)]
 
 
@@ -270,7 +279,7 @@ def test_states_of_other_ranks_other_cycles_and_other_runs_are_not_mixed(tmp_pat
     saved(out, 4)
     earlier = folder.state(4, 0).read_bytes()
     index = saved(out, 5)
-    checkpoint.write_state(other, 5, 0, {"rank": 0, "step": 5, "seed": 2})
+    checkpoint.write_state(other, 5, 0, held(0, 5, wall_s=2.0))
     mine = folder.state(5, 0).read_bytes()
     for content in (folder.state(5, 1).read_bytes(), earlier, foreign.state(5, 0).read_bytes()):
         folder.state(5, 0).write_bytes(content)
@@ -280,7 +289,46 @@ def test_states_of_other_ranks_other_cycles_and_other_runs_are_not_mixed(tmp_pat
     with pytest.raises(Unusable, match=r"state-5-rank-00000 .* cannot be read \(No such file or directory"):
         checkpoint.read_state(out, index, 0)
     folder.state(5, 0).write_bytes(mine)
-    assert checkpoint.read_state(out, index, 0)["step"] == 5
+    assert checkpoint.read_state(out, index, 0)["cycle"] == 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cycle": 3}, {"cycle": "4"}, {"host": []}, {"rows": {}}, {"rows": dict.fromkeys(COMMITTED, -1)}, {"rows": "x"},
+        {"wall_s": math.inf}, {"wall_s": "x"}, {"saving_s": -1.0}, {"more": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_state_that_nobody_can_have_written_is_refused_though_its_digest_fits(change, tmp_path):
+    out = tmp_path / "x.h5"
+    index = saved(out, 4, 1)
+    for one in (held(0, 4) | change, [], "x"):
+        digest = checkpoint.write_state(out, 4, 0, one)
+        with pytest.raises(Unusable, match=r"state-4-rank-00000 cannot be resumed from: it is damaged \("):
+            checkpoint.read_state(out, dataclasses.replace(index, states=(digest,)), 0)
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "link"])
+@pytest.mark.parametrize("name", ["checkpoint.json", "state-4-rank-00000"])
+def test_what_is_no_file_is_not_read_and_not_waited_for(name, kind, tmp_path):
+    out = tmp_path / "x.h5"
+    index, path = saved(out, 4, 1), PartsFolder(out).path / name
+    aside = path.rename(tmp_path / "aside")
+    {"fifo": lambda: os.mkfifo(path), "folder": path.mkdir, "link": lambda: path.symlink_to(aside)}[kind]()
+    with pytest.raises(Unusable, match=rf"{name} cannot be resumed from: it (is damaged|cannot be read) \("):
+        checkpoint.find(out) if name == "checkpoint.json" else checkpoint.read_state(out, index, 0)
+
+
+def test_a_link_in_the_way_of_what_is_written_leads_nowhere(tmp_path):
+    out, precious = tmp_path / "x.h5", tmp_path / "precious"
+    precious.write_text("dear")
+    folder = PartsFolder(out)
+    folder.path.mkdir()
+    for name in ("checkpoint.json.new", "state-4-rank-00000.new"):
+        (folder.path / name).symlink_to(precious)
+    index = saved(out, 4, 1)
+    assert precious.read_text() == "dear" and checkpoint.find(out) == index and checkpoint.read_state(out, index, 0) == held(0, 4)
 
 
 class Runs:

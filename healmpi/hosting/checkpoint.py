@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import re
+import stat
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from typing import Any
 from healmpi.hosting import state_file
 from healmpi.hosting.state_file import Damaged
 from healmpi.results.folder import PartsFolder, write_whole
+from healmpi.results.schema import COMMITTED
 from healmpi.settings import Misuse, UsageError
 from healmpi.state import NotPlain
 
@@ -105,9 +109,12 @@ def find(out: Path) -> Index | None:
     """The checkpoint that counts, if there is one. Raises Unusable: it cannot be read."""
     path = PartsFolder(out).index
     try:
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
-        if path.stat().st_size > LARGEST_INDEX_BYTES:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            raise Damaged("it is no file")
+        if found.st_size > LARGEST_INDEX_BYTES:
             raise Damaged("it is far too large")
         return _index(path.read_bytes())
     except OSError as error:
@@ -162,11 +169,29 @@ def _contents(sources: dict[str, str]) -> dict[str, str]:
 
 
 def read_state(out: Path, index: Index, rank: int) -> dict[str, Any]:
-    """A rank's state. Raises Unusable: it is not there, or not the one that was written."""
+    """A rank's state. Raises Unusable: it is not there, not the one that was written, or none that could have been."""
     path = PartsFolder(out).state(index.step, rank)
     try:
-        return state_file.read(path, index.states[rank])
+        state = state_file.read(path, index.states[rank])
+        _check_state(state, index)
+        return state
     except OSError as error:
         raise Unusable(path, f"it cannot be read ({error.strerror or error})") from None
     except Damaged as error:
         raise Unusable(path, f"it is damaged ({error})") from None
+
+
+def _check_state(state: Any, index: Index) -> None:
+    """What surrounds the state of the nodes, as saving.py writes it; that is looked at by who restores it. Raises Damaged."""
+    if type(state) is not dict or set(state) != {"cycle", "host", "rows", "wall_s", "saving_s"}:
+        raise Damaged("it does not hold what a state does")
+    if type(state["cycle"]) is not int or state["cycle"] != index.cycle:
+        raise Damaged(f"it is of another cycle than {index.cycle}")
+    if type(state["host"]) is not dict:
+        raise Damaged("it holds no nodes")
+    rows = state["rows"]
+    if type(rows) is not dict or set(rows) != set(COMMITTED) or not all(type(one) is int and one >= 0 for one in rows.values()):
+        raise Damaged(f"its numbers of rows are not those of {', '.join(COMMITTED)}")
+    for name in ("wall_s", "saving_s"):
+        if type(state[name]) is not float or not 0 <= state[name] < math.inf:
+            raise Damaged(f"{name} is no time")

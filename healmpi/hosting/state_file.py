@@ -16,6 +16,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import IO, Any
 import numpy as np
 
 from healmpi import state
-from healmpi.results.folder import write_whole
+from healmpi.results.folder import OWN_FILE, write_whole
 
 MAGIC = b"healmpi state 3\n"
 HEAD = struct.Struct("<16sQQ")
@@ -60,8 +61,11 @@ def write(path: Path, value: Any) -> str:
 
 def read(path: Path, digest: str | None = None) -> Any:
     """What was written. digest: that `write` gave; None: any. Raises OSError, Damaged."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | OWN_FILE)) as file:
+        place = os.fstat(file.fileno())
+        if not stat.S_ISREG(place.st_mode):
+            raise Damaged("it is no file")
+        size = place.st_size
         text_bytes, array_bytes = _lengths(file, size)
         found = _checked_digest(file, size)
         if digest not in (None, found):

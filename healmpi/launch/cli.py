@@ -249,6 +249,7 @@ def _info(options: argparse.Namespace) -> int:
 
 def _verify(options: argparse.Namespace) -> int:
     from healmpi.results import verify
+    from healmpi.results.integrity import printable
 
     if launched_rank() != 0:
         return VALID
@@ -256,7 +257,7 @@ def _verify(options: argparse.Namespace) -> int:
     for path in options.files:
         try:
             for found in verify.look(path):
-                print(found.line, flush=True)
+                print(printable(found.line, most=None), flush=True)
                 code = code if found.good else INVALID
         except OSError as error:
             say(str(error))

@@ -67,8 +67,9 @@ def launched_size() -> tuple[str, int] | None:
 
 
 def say(text: str) -> None:
-    """Tell the user on stderr."""
-    print(f"healmpi: {text}", file=sys.stderr, flush=True)
+    """Tell the user on stderr. What names and files bring in moves no cursor."""
+    shown = "".join(one if one.isprintable() or one in "\n\t" else "?" for one in text)
+    print(f"healmpi: {shown}", file=sys.stderr, flush=True)
 
 
 def note(text: str) -> None:

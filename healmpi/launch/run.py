@@ -69,6 +69,10 @@ class _Left:
     discard: bool = False
 
 
+class NotResumed(RunFailed):
+    """The nodes could not be given the state of a checkpoint."""
+
+
 def execute(
     prepared: Prepared,
     ranks: Ranks,
@@ -82,7 +86,20 @@ def execute(
     Returns the finished file on rank 0, None elsewhere. Raises Refused; RunFailed and Stopped on all ranks, which can go on to
     another run; StepTimeout.
     """
-    config, options = prepared.config, options or Options()
+    options = options or Options()
+    try:
+        return _execute(prepared, ranks, out, watch, options, started)
+    except NotResumed as error:
+        if not options.force:
+            raise
+        note(f"{error}; the run starts again")
+        if prepared.learner is not None:
+            prepared.learner.restore({})
+        return _execute(prepared, ranks, out, watch, replace(options, resume=False), started)
+
+
+def _execute(prepared: Prepared, ranks: Ranks, out: Path, watch: Watch, options: Options, started: Callable[[int], None]) -> Path | None:
+    config = prepared.config
     left, saved = _left(config, ranks, out, options)
     place = ranks.refuse_together(lambda: _take_place(prepared, ranks, out, options, left))
     with contextlib.closing(place.lock) if place.lock else contextlib.nullcontext():
@@ -123,7 +140,7 @@ def _run(
         saver = StateSaver(ranks, out, writer, options.limits, prepared, run_id, saved, capability)
         host = _host(prepared, ranks, world, writer, watch, saver)
         if saved is not None:
-            _go_on(ranks, world, host, saved)
+            _go_on(ranks, world, host, saved, out)
         host.run()
         host.finish()
         facts = world.facts.counts | saver.seconds()
@@ -131,13 +148,13 @@ def _run(
         ranks.fail_together(lambda: _finish_part(prepared, writer, host, facts, faults))
 
 
-def _go_on(ranks: Ranks, world: World, host: Host, saved: dict[str, Any]) -> None:
-    """A user's own restore() can fail in any way. Raises RunFailed."""
+def _go_on(ranks: Ranks, world: World, host: Host, saved: dict[str, Any], out: Path) -> None:
+    """A user's own restore() can fail in any way. Raises NotResumed."""
     try:
         ranks.fail_together(lambda: host.resume(saved["cycle"], saved["host"]), (Exception,))
-    except RunFailed:
+    except RunFailed as error:
         world.finish()
-        raise
+        raise NotResumed(f"{PartsFolder(out).path} cannot be gone on from: {error}") from None
     world.facts.add("resumed")
 
 
@@ -220,7 +237,7 @@ def _take_place(prepared: Prepared, ranks: Ranks, out: Path, options: Options, l
     preflight.check_output(out, replaces, _needed_bytes(prepared, ranks), leftovers=going_on, resuming=options.resume)
     if left.index is None and not left.ended:
         parts.prepare(left.discard)
-    return _Place(parts.hold(), replaces)
+    return _Place(parts.hold(options.force), replaces)
 
 
 def _needed_bytes(prepared: Prepared, ranks: Ranks) -> int:

@@ -7,6 +7,7 @@ writer must not keep anybody from reading.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def _refuse_absent(path: Path) -> None:
 
 
 def _opened(path: Path, schema: str) -> h5py.File:
-    _refuse_foreign_bytes(path)
+    refuse_foreign_bytes(path)
     try:
         if schema == SCHEMA:  # a part is opened again and again
             check_heaps(path)
@@ -89,8 +90,11 @@ def _opened(path: Path, schema: str) -> h5py.File:
     return file
 
 
-def _refuse_foreign_bytes(path: Path) -> None:
+def refuse_foreign_bytes(path: Path) -> None:
+    """Raises ResultsError: it is no HDF5 file, as its first bytes tell, or no file at all: a pipe would be waited for."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise ResultsError(f"{path} is no file")
         with path.open("rb") as stream:
             start = stream.read(len(_SIGNATURE))
     except OSError as error:

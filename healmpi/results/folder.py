@@ -14,7 +14,9 @@ import contextlib
 import fcntl
 import os
 import re
+import shutil
 import socket
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -23,6 +25,9 @@ from healmpi.settings import UsageError
 
 BUFFER_BYTES = 2**18
 """Small pieces are gathered until there are so many."""
+
+OWN_FILE = os.O_NOFOLLOW | os.O_NONBLOCK
+"""Flags with which a file of the folder is opened: a link in it could lead to any file, and a pipe would be waited for."""
 
 _SUFFIX = ".parts"
 _PART = re.compile(r"rank-(\d{1,9})\.h5")
@@ -95,11 +100,17 @@ class PartsFolder:
             self.path.mkdir(exist_ok=True)
 
     def remove(self) -> None:
-        """Delete all that a run has put into the folder, and the folder unless something else lies in it. Raises OSError."""
+        """Delete all that a run has put into the folder, and the folder unless something else lies in it. Raises OSError.
+
+        Whatever is called like a file of ours goes, folders too; of a link the link alone, also of one in the folder's own place.
+        """
+        if self.path.is_symlink():
+            self.path.unlink()
+            return
         # What says which states count goes first: no run goes on from a folder that is half gone.
         ours = ("checkpoint.json*", "state-*-rank-*", self.part_names, self.lock.name)
         for path in [path for pattern in ours for path in self.path.glob(pattern)]:
-            path.unlink(missing_ok=True)
+            _delete(path)
         # Somebody's own file in the folder is not ours to delete.
         with contextlib.suppress(OSError):
             self.path.rmdir()
@@ -109,17 +120,20 @@ class PartsFolder:
     def refuse_running(self) -> None:
         """Raise UsageError while a run writes here."""
         # No lock: nobody writes. Some network file systems have no locks either: there this check is not to be had.
-        with contextlib.suppress(OSError), self.lock.open() as lock:
+        with contextlib.suppress(OSError), self._open_lock(os.O_RDONLY) as lock:
             self._lock(lock, fcntl.LOCK_SH)
 
-    def hold(self) -> IO[str]:
+    def hold(self, force: bool = False) -> IO[str]:
         """Lock the folder until the returned file is closed or this process ends.
 
-        Raises UsageError: another run holds it, or the lock cannot be written.
+        force: something else in the place of the lock goes. Raises UsageError: another run holds it, or the lock cannot be written.
         """
         with refusing(self.out), contextlib.ExitStack() as undo:
-            lock = undo.enter_context(self.lock.open("a+"))
-            lock.seek(0)
+            if self.path.is_symlink():
+                raise UsageError("-o", str(self.out), f"{self.path} is a link, and must be a folder of its own")
+            if force and os.path.lexists(self.lock) and not _is_own_file(self.lock.lstat()):
+                _delete(self.lock)
+            lock = undo.enter_context(self._open_lock(os.O_RDWR | os.O_CREAT))
             with contextlib.suppress(OSError):  # a file system without locks
                 self._lock(lock, fcntl.LOCK_EX)
             lock.truncate(0)
@@ -128,12 +142,33 @@ class PartsFolder:
             undo.pop_all()
             return lock
 
+    def _open_lock(self, flags: int) -> IO[str]:
+        """Raises OSError: it is not there, or not a file of its own."""
+        number = os.open(self.lock, flags | OWN_FILE, 0o666)
+        if not _is_own_file(os.fstat(number)):
+            os.close(number)
+            raise OSError(f"{self.lock} is not a file of its own")
+        return os.fdopen(number, "r+" if flags & os.O_RDWR else "r")
+
     def _lock(self, lock: IO[str], how: int) -> None:
         """Raises UsageError: somebody else holds it; OSError: there are no locks here."""
         try:
             fcntl.flock(lock, how | fcntl.LOCK_NB)
         except BlockingIOError:
             raise UsageError("OUT.h5", str(self.out), f"a run is writing there ({lock.read()})") from None
+
+
+def _is_own_file(found: os.stat_result) -> bool:
+    """Whether it can be written into, and is no other file at the same time."""
+    return stat.S_ISREG(found.st_mode) and found.st_nlink <= 1
+
+
+def _delete(path: Path) -> None:
+    """A file, a link or a folder. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -149,7 +184,8 @@ def write_whole(path: Path, data: bytes | Iterable[bytes | memoryview]) -> None:
     """Write a file whole or not at all, also when the power fails. data: or its pieces. Raises OSError."""
     temporary = path.with_name(path.name + ".new")
     try:
-        with temporary.open("wb", buffering=BUFFER_BYTES) as file:
+        temporary.unlink(missing_ok=True)  # what a kill has left, or a link to elsewhere
+        with temporary.open("xb", buffering=BUFFER_BYTES) as file:
             for piece in [data] if isinstance(data, bytes) else data:
                 file.write(piece)
             file.flush()

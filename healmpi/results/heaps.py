@@ -9,7 +9,6 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 START = b"GCOL\x01\x00\x00\x00"
@@ -21,39 +20,47 @@ LONGEST = 16 * 1024 * 1024
 """Bytes of an object: nothing that healmpi writes comes near."""
 
 
-def check_heaps(path: Path) -> None:
-    """Raises ValueError: a heap is damaged. OSError."""
+def check_heaps(path: Path) -> int:
+    """Bytes of the longest text in a heap; 0: there is none. Raises ValueError: a heap is damaged. OSError."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         if not size:
-            return
+            return 0
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            for place in _places(data):
-                if not _ends(data, place, size):
+            walk = _Walk(data, size)
+            place = data.find(START)
+            while place >= 0:
+                if not walk.ends(place):
                     raise ValueError(f"the texts at byte {place} (a global heap of HDF5) are damaged")
+                # Also inside the one before: a reference could lead there.
+                place = data.find(START, place + 1)
+            return walk.longest
 
 
-def _places(data: mmap.mmap) -> Iterator[int]:
-    place = data.find(START)
-    while place >= 0:
-        yield place
-        place = data.find(START, place + 1)
+class _Walk:
+    """Through collections of a file, from object to object. longest: bytes of the longest object until now."""
 
+    def __init__(self, data: mmap.mmap, size: int):
+        self._data, self._size, self.longest = data, size, 0
+        self._left = size // OBJECT.size + 1  # steps: more objects are in no file, unless collections lie in each other
 
-def _ends(data: mmap.mmap, place: int, size: int) -> bool:
-    """Whether going from object to object comes to the end of the collection."""
-    if place + HEADER.size > size:
-        return False
-    length = HEADER.unpack_from(data, place)[1]
-    stop = place + length
-    if length < HEADER.size or stop > size:
-        return False
-    at = place + HEADER.size
-    while stop - at >= OBJECT.size:
-        number, _, _, held = OBJECT.unpack_from(data, at)
-        # Number 0 is what is free: its size counts its header, too.
-        step = held if number == 0 else OBJECT.size + -(-held // ALIGNED) * ALIGNED
-        if step < OBJECT.size or step > stop - at or (number and held > LONGEST):
+    def ends(self, place: int) -> bool:
+        """Whether going from object to object comes to the end of the collection."""
+        data = self._data
+        if place + HEADER.size > self._size:
             return False
-        at += step
-    return True
+        length = HEADER.unpack_from(data, place)[1]
+        stop = place + length
+        if length < HEADER.size or stop > self._size:
+            return False
+        at = place + HEADER.size
+        while stop - at >= OBJECT.size:
+            number, _, _, held = OBJECT.unpack_from(data, at)
+            # Number 0 is what is free: its size counts its header, too.
+            step = held if number == 0 else OBJECT.size + -(-held // ALIGNED) * ALIGNED
+            self._left -= 1
+            if step < OBJECT.size or step > stop - at or (number and held > LONGEST) or self._left < 0:
+                return False
+            self.longest = max(self.longest, held if number else 0)
+            at += step
+        return True

@@ -17,13 +17,16 @@ import numpy as np
 
 from healmpi.config import Config
 from healmpi.results.files import open_results
-from healmpi.results.integrity import FAULTS, first_line
+from healmpi.results.integrity import FAULTS, first_line, printable
 from healmpi.results.schema import FIGURES, GROUP_OUTCOMES, FigureOfMerit, ResultsError
 from healmpi.settings import UsageError, wrapped
 
 SHOWN_CYCLES = 10
 SHOWN_FAULTS = 8
 SHOWN_REASONS = 10
+
+LONGEST_LINE = 4000
+"""Characters of one that is shown."""
 
 Value = TypeVar("Value")
 
@@ -71,7 +74,13 @@ def _read(path: Path, work: Callable[[h5py.File], Value], verify: bool = True) -
 def _describe(file: h5py.File, figures: bool) -> str:
     conclusions = (_verdict_lines, _figure_lines) if figures else ()
     parts = (_heading, _differences, _origin, *conclusions, _accuracy_lines, _fault_lines, _group_lines)
-    return "\n".join(wrapped(line) for part in parts for line in part(file))
+    return "\n".join(_shown(line) for part in parts for line in part(file))
+
+
+def _shown(line: str) -> str:
+    """Texts in a file can be anything: what would move a cursor is left out, and what nobody would read."""
+    rest = f" ... ({len(line)} characters)" if len(line) > LONGEST_LINE else ""
+    return wrapped(printable(line, LONGEST_LINE) + rest)
 
 
 def _stored_reasons(file: h5py.File) -> list[str]:

@@ -18,6 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from healmpi.results.heaps import check_heaps
 from healmpi.results.schema import ResultsError
 
 DIGEST, ROOT_DIGEST = "sha256", "root_sha256"
@@ -30,6 +31,9 @@ MOST_OBJECTS, DEEPEST, MOST_ATTRIBUTES, MOST_TEXTS = 10_000, 8, 1_000, 1_000
 
 LONGEST_ATTRIBUTE_BYTES = 64 * 1024 * 1024
 
+LONGEST_LIST_BYTES = 256 * 1024 * 1024
+"""Of texts of any length in an attribute, if each were the longest one of the file: all can lead to the same."""
+
 LONGEST_TEXT_BYTES = 1024
 """Of a text in a table; those in attributes have any length."""
 
@@ -38,8 +42,8 @@ _TEXT = np.dtype([("length", "<u4"), ("place", "<u8"), ("number", "<u4")])
 
 TEXTS_AT_ONCE = 1024 * 1024
 
-LARGEST_CHUNK_BYTES = 16 * 1024 * 1024
-"""HDF5 holds a chunk in memory as a whole."""
+LARGEST_CHUNK_BYTES, LARGEST_COMPRESSED_BYTES = 16 * 1024 * 1024, 1024 * 1024
+"""HDF5 holds a chunk in memory as a whole, and whatever a compressed one becomes: up to 1032 times its bytes on disk."""
 
 COMPRESSION_LIMIT = 1100
 """Of deflate, 1032: a dataset that claims to hold more than so many times its bytes on disk holds nothing."""
@@ -85,12 +89,13 @@ def check(file: h5py.File, path: Path, digests: bool = True) -> dict[str, Any]:
     """
     table, found, total = "/", {}, hashlib.sha256()
     try:
+        longest = check_heaps(path)
         digests = digests and is_sealed(file)
         for table, one in objects(file):
             found[table] = one
         names = _names(found) if digests else {}
         for table, one in found.items():
-            check_plain(table, one)
+            check_plain(one, longest)
             if digests and isinstance(one, h5py.Dataset) and _text(one.attrs[DIGEST]) != digest(one):
                 raise Damage(path, table, "does not have the SHA-256 that was written with it")
             if digests:
@@ -137,12 +142,15 @@ def objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
             waiting.append((f"{path.rstrip('/')}/{name}", one[name]))
 
 
-def check_plain(path: str, one: h5py.Group | h5py.Dataset) -> None:
-    """Raises ValueError: what healmpi does not write, and what could read other files or take more memory than there is."""
+def check_plain(one: h5py.Group | h5py.Dataset, longest: int) -> None:
+    """Raises ValueError: what healmpi does not write, and what could read other files or take more memory than there is.
+
+    longest: bytes of the longest text in a heap of the file, see heaps.py.
+    """
     if len(one.attrs) > MOST_ATTRIBUTES:
         raise ValueError(f"it has {len(one.attrs)} attributes")
     for name in one.attrs:
-        _check_attribute(name, one.attrs.get_id(name))
+        _check_attribute(name, one.attrs.get_id(name), longest)
     if isinstance(one, h5py.Group):
         return
     if not isinstance(one, h5py.Dataset) or one.shape is None:
@@ -170,8 +178,8 @@ def is_text(table: h5py.Dataset) -> bool:
 
 def _check_texts(table: h5py.Dataset) -> None:
     """HDF5 takes as much memory as a text says to be long, before it looks where it is."""
-    if table.chunks is not None:
-        raise ValueError("its texts are in chunks, which healmpi does not write")
+    if table.id.get_create_plist().get_layout() != h5py.h5d.CONTIGUOUS:
+        raise ValueError("its texts are not in one piece, as healmpi writes them")
     place = table.id.get_offset()
     if place is None or not table.size:
         return
@@ -188,7 +196,7 @@ def _check_texts(table: h5py.Dataset) -> None:
 _PLAIN_TYPES = (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID, h5py.h5t.TypeStringID)
 
 
-def _check_attribute(name: str, attribute: h5py.h5a.AttrID) -> None:
+def _check_attribute(name: str, attribute: h5py.h5a.AttrID, longest: int) -> None:
     """Numbers, texts, and what HDF5 notes of dimensions: that alone refers to other objects."""
     count, kind = math.prod(attribute.shape), attribute.get_type()
     if count * kind.get_size() > LONGEST_ATTRIBUTE_BYTES:
@@ -197,6 +205,8 @@ def _check_attribute(name: str, attribute: h5py.h5a.AttrID) -> None:
     # Elements of any length can all lead to the same long text.
     if count > MOST_TEXTS and (not is_plain or attribute.dtype.hasobject):
         raise ValueError(f"its attribute {name} is a list of {count}")
+    if is_plain and attribute.dtype.hasobject and count * longest > LONGEST_LIST_BYTES:
+        raise ValueError(f"its attribute {name} is a list of {count} texts, which may have {longest} bytes each")
     if not is_plain and not _is_of_dimensions(name, attribute.dtype):
         raise ValueError(f"its attribute {name} holds {attribute.dtype}, which healmpi does not write")
 
@@ -213,7 +223,7 @@ def _check_chunks(table: h5py.Dataset) -> None:
     if table.chunks is None:
         return
     size = math.prod(table.chunks) * table.id.get_type().get_size()
-    if size > LARGEST_CHUNK_BYTES:
+    if size > (LARGEST_CHUNK_BYTES if table.compression is None else LARGEST_COMPRESSED_BYTES):
         raise ValueError(f"its chunks have {size} bytes each")
     # What is compressed is never much longer than it was, and what is longer could become anything.
     most = size + size // 64 + 1024
@@ -314,9 +324,30 @@ def _text(value: Any) -> str:
     return value.decode("ascii") if isinstance(value, bytes) else str(value)
 
 
-def printable(text: str) -> str:
+def is_utf8(text: str) -> bool:
+    """h5py makes of bytes that are not UTF-8 what cannot be encoded."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def table_of(text: str) -> dict[str, Any]:
+    """A configuration's JSON. Raises ValueError: it is none; numbers that JSON does not know are none either."""
+
+    def refuse(word: str) -> Any:
+        raise ValueError(f"{word} is no JSON")
+
+    table = json.loads(text, parse_constant=refuse)
+    if not isinstance(table, dict) or not all(isinstance(section, dict) for section in table.values()):
+        raise ValueError("it is not made of sections")
+    return table
+
+
+def printable(text: str, most: int | None = 300) -> str:
     """The text with nothing in it that would move a cursor, and bounded: names in a file can be anything."""
-    return "".join(one if one.isprintable() else "?" for one in text[:300])
+    return "".join(one if one.isprintable() else "?" for one in text[:most])
 
 
 def first_line(error: BaseException) -> str:

@@ -40,7 +40,7 @@ def merge(out: Path, *, remove_parts: bool, force: bool = False, note: Callable[
     if out.exists() and not force:
         raise ResultsError(f"{out} exists already; the parts are kept, and --force replaces the file")
     run, temporary = collect(folder), folder.temporary
-    for path, what in run.damage.values():
+    for path, what in [*run.damage.values(), *run.nobodys]:
         note(f"{path} {what}")
     _check_room(out, run)
     try:

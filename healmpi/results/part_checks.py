@@ -7,7 +7,6 @@ of ours, takes no memory, fills no disk and ends in a sentence.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ import h5py
 import numpy as np
 
 from healmpi.messages import LONGEST_NAME, MOST_KINDS
+from healmpi.results.integrity import table_of
 from healmpi.results.schema import COMMITTED, GROUP_OUTCOMES, ONCE, PART_TABLES, PHASES, Column, fact_column
 
 GROWING = {f"{group}/{one.name}": one for group, columns in PART_TABLES.items() for one in columns if one.in_parts in COMMITTED}
@@ -78,8 +78,10 @@ def configuration(config: Mapping[str, Any], config_hash: str) -> None:
         raise Wrong("config", "has no texts json and toml")
     if hashlib.sha256(text.encode()).hexdigest()[:16] != config_hash:
         raise Wrong("config", f"has a json whose hash is not {config_hash}")
-    if not isinstance(json.loads(text), dict):
-        raise Wrong("config", "has a json that is no table")
+    try:
+        table_of(text)
+    except (ValueError, RecursionError) as error:
+        raise Wrong("config", f"has a json that is no configuration: {error}") from None
 
 
 def facts(group: str, found: Mapping[str, Any]) -> None:

@@ -43,9 +43,9 @@ import h5py
 import numpy as np
 
 from healmpi.results import part_checks
-from healmpi.results.files import open_part
+from healmpi.results.files import open_part, refuse_foreign_bytes
 from healmpi.results.heaps import check_heaps
-from healmpi.results.integrity import FAULTS, Damage, check_plain, digest, first_line, objects
+from healmpi.results.integrity import FAULTS, Damage, check_plain, digest, first_line, is_utf8, objects
 from healmpi.results.part_checks import GROWING
 from healmpi.results.schema import COMMITTED, PART_TABLES, SCHEMA_VERSION, ResultsError
 
@@ -154,7 +154,8 @@ class Examined:
     """A part that can be read. Attributes are plain values, arrays among them tuples; those of the end are there only where it holds.
 
     committed: rows of each kind that count, and hold. last_cycle: the number of the last cycle that does; None: there is none.
-    finished: it came to its end, and all of it holds. damage: what does not.
+    finished: it came to its end, and all of it holds. damage: what does not. alike: what must be the same in all parts of a run besides
+    the attributes, by what an error calls it.
     """
 
     attrs: dict[str, Any]
@@ -164,6 +165,7 @@ class Examined:
     last_cycle: int | None
     finished: bool
     damage: Damage | None
+    alike: dict[str, Any]
 
 
 def check_part(path: Path) -> str:
@@ -182,10 +184,13 @@ def examine(path: Path) -> Examined:
     """The part, as far as it holds. Raises ResultsError: it cannot be read at all."""
     table = "/"
     try:
-        check_heaps(path)
+        refuse_foreign_bytes(path)
+        if path.is_symlink():
+            raise Damage(path, "/", "is a link: a part is a file of its own")
+        longest = check_heaps(path)
         with open_part(path) as file:
-            for table, one in objects(file):
-                check_plain(table, one)
+            for table, one in objects(file):  # noqa: B007 (the sentence below names it)
+                check_plain(one, longest)
             table = "/"
             attrs = plain_attributes(file)
             if FLUSHES not in file and attrs["schema_version"] != SCHEMA_VERSION:
@@ -201,12 +206,13 @@ def examine(path: Path) -> Examined:
 
 def plain_attributes(one: h5py.Group) -> dict[str, Any]:
     """Numbers and texts of Python, arrays as tuples."""
-    values = dict(one.attrs.items())
-    return {name: tuple(value.tolist()) if isinstance(value, np.ndarray) else _item(value) for name, value in values.items()}
-
-
-def _item(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
+    found = {}
+    for name, value in one.attrs.items():
+        found[name] = tuple(value.tolist()) if isinstance(value, np.ndarray) else value.item() if isinstance(value, np.generic) else value
+        for text in (name, *(found[name] if isinstance(found[name], tuple) else (found[name],))):
+            if isinstance(text, str) and not is_utf8(text):
+                raise ValueError(f"its attribute {name!a} is not UTF-8")
+    return found
 
 
 def _examined(file: h5py.File, path: Path, attrs: dict[str, Any]) -> Examined:
@@ -228,15 +234,30 @@ def _examined(file: h5py.File, path: Path, attrs: dict[str, Any]) -> Examined:
     part_checks.facts("facts", facts)
     known = {name: value for name, value in attrs.items() if finished or name not in END_ATTRIBUTES}
     sources = {name: value for name, value in provenance.items() if name.endswith("_sha256")}
-    return Examined(known, facts, sources, committed, last_cycle(file, committed["cycles"]), finished, damage)
+    alike = _alike(file, attrs, finished)
+    return Examined(known, facts, sources, committed, last_cycle(file, committed["cycles"]), finished, damage, alike)
+
+
+def _alike(file: h5py.File, attrs: dict[str, Any], finished: bool) -> dict[str, Any]:
+    found = {name: attrs[name] for name in ("title", "scenario")} | {"a partition": "partition" in file}
+    if "partition" in file:
+        found["samples of the test set by class"] = tuple(file["partition/test_counts"][:].tolist())
+    if finished:
+        found["floats in a model"] = file["models/parameters"].shape[1] if "models/parameters" in file else 0
+    return found
 
 
 def _of_another_version(file: h5py.File, attrs: dict[str, Any]) -> Examined:
     """What nobody merges, and what has no digests."""
     attrs |= {name: int(attrs[name]) for name in ("rank", "ranks", "first_node", "node_count")}
+    for name in ("config_hash", "run_id"):
+        if not isinstance(attrs[name], str):
+            raise ValueError(f"{name} is no text")
     sources = {name: str(value) for name, value in plain_attributes(file["provenance"]).items() if name.endswith("_sha256")}
     committed = dict(zip(COMMITTED, file["committed"][: len(COMMITTED)].tolist(), strict=True))
-    return Examined(attrs, {}, sources, committed, None, bool(attrs.get("finished")), None)
+    if not all(isinstance(rows, int) and rows >= 0 for rows in committed.values()):
+        raise ValueError("committed holds no numbers of rows")
+    return Examined(attrs, {}, sources, committed, None, bool(attrs.get("finished")), None, {})
 
 
 def last_cycle(file: h5py.File, cycles: int) -> int | None:

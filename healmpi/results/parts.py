@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,8 @@ class Part:
     """One readable part. attrs: of its root, arrays as tuples. See part_integrity.Examined.
 
     committed: rows of each kind that count. last_cycle: the number of the last one; None: there is none. damage: what is wrong with what
-    would follow; the part is unfinished then. A part of another schema version was not looked at any further.
+    would follow; the part is unfinished then. alike: see part_integrity.Examined. A part of another schema version was not looked at any
+    further.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Part:
     sources: dict[str, str]
     last_cycle: int | None = None
     damage: ResultsError | None = None
+    alike: dict[str, Any] = field(default_factory=dict)
 
     @property
     def nodes(self) -> slice:
@@ -50,13 +53,15 @@ class Part:
 class Run:
     """All parts of one run, in rank order. cycles: numbers of those that all parts have. states: by rank.
 
-    damage: by rank, the path of a part that is damaged, whether the rest of it can be read or not, and what is wrong with it.
+    damage: by rank, the path of a part that is damaged, whether the rest of it can be read or not, and what is wrong with it. nobodys: the
+    same of files that are called like a part and are no rank's.
     """
 
     parts: list[Part]
     states: np.ndarray
     cycles: np.ndarray
     damage: dict[int, tuple[Path, str]] = field(default_factory=dict)
+    nobodys: list[tuple[Path, str]] = field(default_factory=list)
 
     @property
     def attrs(self) -> dict[str, Any]:
@@ -97,22 +102,48 @@ def collect(folder: PartsFolder) -> Run:
     if not parts:
         raise next(iter(errors.values()))
     parts.sort(key=lambda part: part.rank)
-    version = parts[0].attrs["schema_version"]
-    if version != SCHEMA_VERSION:
-        raise ResultsError(f"{parts[0].path} has schema version {version}, and this healmpi merges parts of {SCHEMA_VERSION} only")
+    parts = _without_others(parts, errors)
     _check_same_run(parts)
     _check_places(parts)
     states = np.full(parts[0].attrs["ranks"], MISSING, np.int8)
-    damage = {}
+    damage, nobodys = {}, []
     for path, error in errors.items():
-        rank = folder.rank_of(path)
-        if rank is not None and rank < len(states):
-            states[rank], damage[rank] = UNREADABLE, (path, _without(path, error))
+        rank, what = folder.rank_of(path), (path, _without(path, error))
+        if rank is None or rank >= len(states):
+            nobodys.append(what)
+        else:
+            states[rank], damage[rank] = UNREADABLE, what
     for part in parts:
         states[part.rank] = part.state
         if part.damage is not None:
             damage[part.rank] = part.path, _without(part.path, part.damage)
-    return Run(parts, states, _common_cycles(parts), damage)
+    return Run(parts, states, _common_cycles(parts), damage, nobodys)
+
+
+def _without_others(parts: list[Part], errors: dict[Path, ResultsError]) -> list[Part]:
+    """Those that go together: of this schema version, and alike as most are; what is wrong with the others goes to `errors`.
+
+    Raises ResultsError: all are of another version.
+    """
+    names = dict.fromkeys(name for part in parts for name in part.alike)
+    kept = [part for part in parts if part.attrs["schema_version"] == SCHEMA_VERSION]
+    for part in parts:
+        if part not in kept:
+            version = part.attrs["schema_version"]
+            errors[part.path] = ResultsError(
+                f"{part.path} has schema version {version}, and this healmpi merges parts of {SCHEMA_VERSION} only"
+            )
+    if not kept:
+        raise errors[parts[0].path]
+    for name in names:
+        counts = Counter(part.alike[name] for part in kept if name in part.alike)
+        usual = counts.most_common(1)[0][0] if counts else None
+        for part in [one for one in kept if one.alike.get(name, usual) != usual]:
+            errors[part.path] = ResultsError(
+                f"{part.path} does not fit the other parts: {name} {part.alike[name]!r:.60}, not {usual!r:.60}"
+            )
+            kept.remove(part)
+    return kept
 
 
 def _without(path: Path, error: ResultsError) -> str:
@@ -134,6 +165,7 @@ def _read_part(path: Path) -> Part:
         sources=found.sources,
         last_cycle=found.last_cycle,
         damage=found.damage,
+        alike=found.alike,
     )
 
 

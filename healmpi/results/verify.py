@@ -9,7 +9,7 @@ from typing import NamedTuple
 import h5py
 
 from healmpi.results import integrity
-from healmpi.results.files import open_file, open_results
+from healmpi.results.files import open_file, open_results, refuse_foreign_bytes
 from healmpi.results.folder import PartsFolder
 from healmpi.results.heaps import check_heaps
 from healmpi.results.schema import PART_SCHEMA, ResultsError
@@ -49,10 +49,11 @@ def is_part(path: Path) -> bool:
     if path.match(PartsFolder.part_names) and PartsFolder.owner(path.absolute().parent) is not None:
         return True
     try:
+        refuse_foreign_bytes(path)
         check_heaps(path)
         with open_file(path, "r") as file:
             return integrity.root_text(file, "schema") == PART_SCHEMA
-    except integrity.FAULTS:
+    except (ResultsError, *integrity.FAULTS):
         return False
 
 
