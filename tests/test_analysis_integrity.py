@@ -73,7 +73,7 @@ def agreed(path: Path) -> bool:
     """Whether both implementations hold the file for good; they say the same."""
     verdicts = []
     with h5py.File(path) as file:
-        for check in (lambda: theirs.check(file, path), lambda: ours.check(path, file, True)):
+        for check in (lambda: theirs.check(file, path, 0), lambda: ours.check(path, file, True)):
             try:
                 check()
                 verdicts.append(True)

@@ -168,11 +168,11 @@ def test_each_attribute_is_covered(copy, table):
             before = file[table].attrs[name]
             file[table].attrs[name] = "another"
             with pytest.raises(integrity.Damage, match="is damaged: / and what names"):
-                integrity.check(file, copy)
+                integrity.check(file, copy, 0)
             file[table].attrs[name] = before
         file[table].attrs["added"] = 1
         with pytest.raises(integrity.Damage):
-            integrity.check(file, copy)
+            integrity.check(file, copy, 0)
 
 
 def test_names_are_covered(copy):

@@ -42,9 +42,14 @@ def open_file(path: Path, mode: str, **options: Any) -> h5py.File:
 def open_results(path: Path, verify: bool = True) -> h5py.File:
     """A merged results file, for reading, that is as it was written. verify: False believes its numbers. Raises ResultsError."""
     _refuse_absent(path)
+    refuse_foreign_bytes(path)
+    try:
+        longest = check_heaps(path)
+    except (ValueError, OSError) as error:
+        raise ResultsError(f"{path} is truncated or damaged: {error}") from None
     file = _opened(path, SCHEMA)
     try:
-        structure.check(file, path, integrity.check(file, path, verify), verify)
+        structure.check(file, path, integrity.check(file, path, longest, verify), verify)
     except BaseException:
         file.close()
         raise
@@ -72,11 +77,7 @@ def _refuse_absent(path: Path) -> None:
 def _opened(path: Path, schema: str) -> h5py.File:
     refuse_foreign_bytes(path)
     try:
-        if schema == SCHEMA:  # a part is opened again and again
-            check_heaps(path)
         file = open_file(path, "r")
-    except ValueError as error:
-        raise ResultsError(f"{path} is truncated or damaged: {error}") from None
     except integrity.FAULTS as error:
         raise ResultsError(f"{path} is truncated or damaged: HDF5 cannot open it ({integrity.first_line(error)})") from None
     try:

@@ -1,7 +1,7 @@
 """What a finished results file says of itself, and whether it still holds: SHA-256 of each dataset, and one of all that names them.
 
     seal(file)             each dataset gets an attribute `sha256`, the root `root_sha256`
-    check(file, path)      every object is plain, every digest holds; else ResultsError names the first table that is wrong
+    check(file, path, ...)   every object is plain, every digest holds; else ResultsError names the first table that is wrong
 
 The recipe is in docs/results-format.md; healmpi_analysis follows it on its own, as it imports nothing of healmpi.
 """
@@ -18,7 +18,6 @@ from typing import Any
 import h5py
 import numpy as np
 
-from healmpi.results.heaps import check_heaps
 from healmpi.results.schema import ResultsError
 
 DIGEST, ROOT_DIGEST = "sha256", "root_sha256"
@@ -82,14 +81,13 @@ def is_sealed(file: h5py.File) -> bool:
     return ROOT_DIGEST in file.attrs
 
 
-def check(file: h5py.File, path: Path, digests: bool = True) -> dict[str, Any]:
+def check(file: h5py.File, path: Path, longest: int, digests: bool = True) -> dict[str, Any]:
     """All objects by path, the root as '/'. Raises Damage: one is no plain one, or a digest does not hold.
 
-    digests: False looks at the objects alone, and reads no numbers; so it is for a file that is not sealed.
+    longest: see check_plain. digests: False looks at the objects alone, and reads no numbers; so it is for a file that is not sealed.
     """
     table, found, total = "/", {}, hashlib.sha256()
     try:
-        longest = check_heaps(path)
         digests = digests and is_sealed(file)
         for table, one in objects(file):
             found[table] = one
