@@ -63,7 +63,7 @@ def check(path: Path, file: h5py.File, digests: bool, later: Collection[str] = (
             check_plain(one)
         sealed = is_sealed(file, found)
         if not sealed and root_text(file, "schema") == SCHEMA and has_digests(file):
-            raise ValueError(f"there are no digests, which files of schema {root_text(file, 'schema_version')} have")
+            raise Damage(path, f"is damaged: it has no digests, which files of schema {root_text(file, 'schema_version')} have")
         if not digests or not sealed:
             return
         for table, one in found.items():
