@@ -6,8 +6,10 @@ import hashlib
 import json
 import re
 import shutil
+import struct
 import sys
 import time
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -28,6 +30,7 @@ from healmpi_analysis.compare import compare
 from healmpi_analysis.errors import AnalysisError, Damage
 from healmpi_analysis.figures import network
 from healmpi_analysis.groups import group_records
+from healmpi_analysis.heaps import check_heaps
 from healmpi_analysis.records import TABLES, read_all, read_record, without_damaged
 from launch import finish, start
 
@@ -344,6 +347,21 @@ def virtual(file: h5py.File) -> None:
     file.create_virtual_dataset("cycles/accuracy", layout)
 
 
+def bomb(size: int, inflated: int):
+    """A compressed chunk that says to have so many bytes, and inflates to others."""
+
+    def change(file: h5py.File) -> None:
+        table = file.create_dataset("cycles/x", (size,), "u1", chunks=(size,), compression=1)
+        table.id.write_direct_chunk((0,), zlib.compress(bytes(inflated), 9))
+
+    return change
+
+
+def all_the_same(group: str, longest: int, count: int):
+    """A list of texts of any length in an attribute. The longest is there once, and all may lead to it."""
+    return lambda file: file[group].attrs.create("x", ["a" * longest, *["b"] * (count - 1)], dtype=h5py.string_dtype())
+
+
 def unknown_filter(file: h5py.File) -> None:
     del file["cycles/loss"]
     file.create_dataset("cycles/loss", data=tables()["loss"], compression="lzf")
@@ -373,6 +391,9 @@ PREPARED = {
         lambda file: file.attrs.create("x", ["a"] * 2000, dtype=h5py.string_dtype()),
         "its attribute x is a list of 2000",
     ),
+    "a chunk that inflates": (bomb(2**21, 2**25), "/cycles/x cannot be read .a chunk of 2097152 bytes inflates to more"),
+    "long texts": (all_the_same("provenance", 2**21, 150), "/provenance cannot be read .with its attribute x it has 15[0-9] texts"),
+    "long texts for a title": (root(schema=["healmpi-results"] * 3), "its attribute schema is not 'healmpi-results'"),
     "nodes of another number": (root(nodes=5), "with 6 cycles and 5 nodes"),
     "nodes beyond counting": (root(nodes=2**40), "the attribute nodes is 1099511627776, and not a whole number"),
     "nodes in words": (root(nodes="four"), "the attribute nodes is four"),
@@ -426,6 +447,47 @@ def test_a_prepared_file_is_refused_in_a_sentence_with_or_without_digests(tmp_pa
             analysis.load(path, verify=verify)
         assert str(path) in str(caught.value) and "\n" not in str(caught.value)
         str(caught.value).encode()
+
+
+def test_a_long_compressed_chunk_that_is_what_it_says_is_read(tmp_path):
+    """Models were compressed as a whole before schema 1.2."""
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        models = np.random.default_rng(1).normal(size=(NODES, 2**19)).astype(np.float32)
+        file.create_dataset("models/parameters", data=models, chunks=(1, 2**19), compression=1, shuffle=True, fletcher32=True)
+        file.create_dataset("models/more", data=np.zeros((NODES, 2**19), np.float32), chunks=(1, 2**19), compression=1)
+    assert len(analysis.load(path).cycle) == CYCLES
+
+
+def test_texts_that_lie_inside_each_other_are_refused_at_once(tmp_path):
+    """Each object of a heap is the start of another one, up to the same end: going through all of them would never end."""
+    path, count = write(tmp_path / "a.h5"), 50_000
+    start, bytes_of_object = b"GCOL\1\0\0\0", 32
+    pieces = [start + struct.pack("<Q", 16 + count * bytes_of_object)]
+    for left in range(count, 0, -1):
+        pieces.append(struct.pack("<HHIQ", 1, 0, 0, 16) + start + struct.pack("<Q", left * bytes_of_object - 16))
+    path.write_bytes(path.read_bytes() + b"".join(pieces))
+    begun = time.monotonic()
+    with pytest.raises(AnalysisError, match="lie inside each other, the last at byte") as caught:
+        read_record(path)
+    assert time.monotonic() - begun < 10 and str(path) in str(caught.value)
+
+
+def test_the_longest_text_of_a_file_is_known_before_hdf5_reads_it(tmp_path):
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        file.attrs.create("x", "a" * 12345, dtype=h5py.string_dtype())
+    assert 12345 <= check_heaps(path) < 12345 + 16
+    (tmp_path / "b").write_bytes(b"")
+    assert check_heaps(tmp_path / "b") == 0
+    # HDF5 does not look at the bytes after the version.
+    path.write_bytes(path.read_bytes().replace(b"GCOL\1\0\0\0", b"GCOL\1\1\1\1"))
+    assert check_heaps(path) >= 12345
+    data = bytearray(path.read_bytes())
+    data[14 if data[8] < 2 else 10] = 4
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="its offsets and lengths do not have 8 bytes"):
+        check_heaps(path)
 
 
 def test_a_prepared_file_with_digests_of_its_own_is_refused_the_same(tmp_path):
