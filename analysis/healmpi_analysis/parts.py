@@ -149,14 +149,16 @@ class PartsSource(Source):
             return block
 
     def faults(self) -> pd.DataFrame:
-        """Those of cycles that all parts have, as in a merged file: of the others nothing else is known."""
+        """Those of cycles that all parts have, as in a merged file: of the others nothing else is known. Of a run without cycles, all."""
         frames = []
         for part in self._parts:
             with damage_of(part.path, "faults"):
                 count = part.committed["faults"]
                 frames.append(fault_frame({name: part.file[f"faults/{name}"][:count] for name in FAULT_COLUMNS} if count else {}))
         found = pd.concat(frames, ignore_index=True)
-        return found[found["cycle"].isin(self.cycles)].sort_values(["cycle", "node"], kind="stable", ignore_index=True)
+        if len(self.cycles):
+            found = found[found["cycle"].isin(self.cycles)]
+        return found.sort_values(["cycle", "node"], kind="stable", ignore_index=True)
 
     def rank_table(self) -> pd.DataFrame:
         with damage_of(self._path):
