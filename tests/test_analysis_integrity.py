@@ -6,8 +6,10 @@ import hashlib
 import json
 import re
 import shutil
+import struct
 import sys
 import time
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -19,16 +21,18 @@ pytest.importorskip("matplotlib", reason="the extra `analysis` is not installed"
 
 import analysis_damage as damage
 import healmpi_analysis as analysis
-from analysis_sample import CYCLES, NODES, config, hash_of, tables, write, write_parts
+from analysis_sample import CRASH, CYCLES, NODES, config, hash_of, tables, write, write_parts
 from digests import unseal
 from healmpi_analysis import checks, contract, hdf5
 from healmpi_analysis import integrity as ours
 from healmpi_analysis.cli import main
 from healmpi_analysis.compare import compare
 from healmpi_analysis.errors import AnalysisError, Damage
-from healmpi_analysis.figures import network
+from healmpi_analysis.figures import network, style
 from healmpi_analysis.groups import group_records
+from healmpi_analysis.heaps import check_heaps
 from healmpi_analysis.records import TABLES, read_all, read_record, without_damaged
+from healmpi_analysis.recovery import recoveries
 from launch import finish, start
 
 from healmpi.results import integrity as theirs
@@ -344,6 +348,21 @@ def virtual(file: h5py.File) -> None:
     file.create_virtual_dataset("cycles/accuracy", layout)
 
 
+def bomb(size: int, inflated: int):
+    """A compressed chunk that says to have so many bytes, and inflates to others."""
+
+    def change(file: h5py.File) -> None:
+        table = file.create_dataset("cycles/x", (size,), "u1", chunks=(size,), compression=1)
+        table.id.write_direct_chunk((0,), zlib.compress(bytes(inflated), 9))
+
+    return change
+
+
+def all_the_same(group: str, longest: int, count: int):
+    """A list of texts of any length in an attribute. The longest is there once, and all may lead to it."""
+    return lambda file: file[group].attrs.create("x", ["a" * longest, *["b"] * (count - 1)], dtype=h5py.string_dtype())
+
+
 def unknown_filter(file: h5py.File) -> None:
     del file["cycles/loss"]
     file.create_dataset("cycles/loss", data=tables()["loss"], compression="lzf")
@@ -373,6 +392,9 @@ PREPARED = {
         lambda file: file.attrs.create("x", ["a"] * 2000, dtype=h5py.string_dtype()),
         "its attribute x is a list of 2000",
     ),
+    "a chunk that inflates": (bomb(2**21, 2**25), "/cycles/x cannot be read .a chunk of 2097152 bytes inflates to more"),
+    "long texts": (all_the_same("provenance", 2**21, 150), "/provenance cannot be read .with its attribute x it has 15[0-9] texts"),
+    "long texts for a title": (root(schema=["healmpi-results"] * 3), "its attribute schema is not 'healmpi-results'"),
     "nodes of another number": (root(nodes=5), "with 6 cycles and 5 nodes"),
     "nodes beyond counting": (root(nodes=2**40), "the attribute nodes is 1099511627776, and not a whole number"),
     "nodes in words": (root(nodes="four"), "the attribute nodes is four"),
@@ -385,7 +407,12 @@ PREPARED = {
     "no JSON": (configured("{"), "Expecting property name"),
     "a list": (configured("[]"), "config/json is no object of objects"),
     "no sections": (configured('{"run": 3}'), "config/json is no object of objects"),
-    "nan": (configured('{"run": {"seed": NaN}}'), "config/json holds NaN"),
+    "nan": (configured('{"run": {"seed": NaN}}'), "config/json holds NaN, which is no number"),
+    "infinity": (configured('{"run": {"x": -Infinity}}'), "config/json holds -Infinity, which is no number"),
+    "a number without bounds": (configured('{"run": {"x": 1e999}}'), "config/json holds 1e999, which is no number"),
+    "a field twice": (configured('{"run": {"seed": 1, "seed": 2}}'), "config/json has the field seed twice"),
+    "a section twice": (configured('{"run": {"seed": 1}, "run": {}}'), "config/json has the field run twice"),
+    "a seed beyond counting": (configured('{"run": {"seed": 1' + "0" * 400 + "}}"), "config/json run.seed is 1000"),
     "a seed in words": (configured('{"run": {"seed": "one"}}'), "config/json run.seed is one"),
     "a plan": (configured('{"faults": {"plan": [3]}}'), "faults.plan is no list of objects"),
     "a cycle in words": (configured('{"faults": {"crash_cycle": "x"}}'), "config/json faults crash_cycle is x"),
@@ -402,10 +429,18 @@ PREPARED = {
     "other kinds": (put("cycles/messages_in", np.zeros((CYCLES, NODES, 3), int)), "cycles/messages_in has the shape .6, 4, 3. instead of"),
     "kinds twice": (put("cycles/kind", np.array([b"a"] * 5)), "cycles/kind has a name twice"),
     "kinds in numbers": (put("cycles/kind", np.arange(5)), "cycles/kind holds int64"),
-    "cycles backwards": (put("cycles/cycle", np.arange(CYCLES)[::-1]), "cycles/cycle does not ascend"),
+    "cycles backwards": (put("cycles/cycle", np.arange(CYCLES)[::-1]), "cycles/cycle does not ascend by one"),
+    "cycles far apart": (put("cycles/cycle", np.arange(CYCLES) * 300_000_000), "cycles/cycle does not ascend by one"),
+    "cycles beyond counting": (put("cycles/cycle", np.arange(CYCLES) + 2**40), "cycles/cycle has numbers from 1099511627776 to"),
+    "more views than cycles": (put("overlay/cycle", np.arange(CYCLES + 1)), "overlay/cycle has 7 rows, and there are 6 cycles"),
+    "views of other cycles": (put("overlay/cycle", np.arange(CYCLES)), "overlay/cycle has numbers from 0 to 5, and not from 1 to 6"),
+    "views backwards": (put("overlay/cycle", np.arange(CYCLES)[::-1] + 1), "overlay/cycle does not ascend"),
     "a group for a table": (lambda file: (file["cycles"].pop("alive"), file.create_group("cycles/alive")), "is damaged or lacks"),
     "views of others": (put("overlay/views", np.zeros((CYCLES, 9, 3), int)), "overlay/views has the shape"),
     "a fault of nobody": (put("faults/node", np.array([77])), "faults/node has numbers from 77 to 77"),
+    "a fault before all cycles": (put("faults/cycle", np.array([0])), "faults/cycle has numbers from 0 to 0, and not from 1 to 6"),
+    "a fault long before": (put("faults/cycle", np.array([-(2**31)])), "faults/cycle has numbers from -2147483648 to"),
+    "a fault after all cycles": (put("faults/cycle", np.array([CYCLES + 1])), "faults/cycle has numbers from 7 to 7"),
     "faults of two lengths": (put("faults/node", np.array([1, 2])), "faults/node has the shape .2,. instead of 1"),
     "blocks that overlap": (put("ranks/first_node", np.array([0, 1])), "the blocks of nodes in ranks/first_node"),
     "a state": (put("ranks/state", np.array([0, 9], np.int8)), "ranks/state has numbers from 0 to 9"),
@@ -428,6 +463,47 @@ def test_a_prepared_file_is_refused_in_a_sentence_with_or_without_digests(tmp_pa
         str(caught.value).encode()
 
 
+def test_a_long_compressed_chunk_that_is_what_it_says_is_read(tmp_path):
+    """Models were compressed as a whole before schema 1.2."""
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        models = np.random.default_rng(1).normal(size=(NODES, 2**19)).astype(np.float32)
+        file.create_dataset("models/parameters", data=models, chunks=(1, 2**19), compression=1, shuffle=True, fletcher32=True)
+        file.create_dataset("models/more", data=np.zeros((NODES, 2**19), np.float32), chunks=(1, 2**19), compression=1)
+    assert len(analysis.load(path).cycle) == CYCLES
+
+
+def test_texts_that_lie_inside_each_other_are_refused_at_once(tmp_path):
+    """Each object of a heap is the start of another one, up to the same end: going through all of them would never end."""
+    path, count = write(tmp_path / "a.h5"), 50_000
+    start, bytes_of_object = b"GCOL\1\0\0\0", 32
+    pieces = [start + struct.pack("<Q", 16 + count * bytes_of_object)]
+    for left in range(count, 0, -1):
+        pieces.append(struct.pack("<HHIQ", 1, 0, 0, 16) + start + struct.pack("<Q", left * bytes_of_object - 16))
+    path.write_bytes(path.read_bytes() + b"".join(pieces))
+    begun = time.monotonic()
+    with pytest.raises(AnalysisError, match="lie inside each other, the last at byte") as caught:
+        read_record(path)
+    assert time.monotonic() - begun < 10 and str(path) in str(caught.value)
+
+
+def test_the_longest_text_of_a_file_is_known_before_hdf5_reads_it(tmp_path):
+    path = write(tmp_path / "a.h5")
+    with h5py.File(path, "a") as file:
+        file.attrs.create("x", "a" * 12345, dtype=h5py.string_dtype())
+    assert 12345 <= check_heaps(path) < 12345 + 16
+    (tmp_path / "b").write_bytes(b"")
+    assert check_heaps(tmp_path / "b") == 0
+    # HDF5 does not look at the bytes after the version.
+    path.write_bytes(path.read_bytes().replace(b"GCOL\1\0\0\0", b"GCOL\1\1\1\1"))
+    assert check_heaps(path) >= 12345
+    data = bytearray(path.read_bytes())
+    data[14 if data[8] < 2 else 10] = 4
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="its offsets and lengths do not have 8 bytes"):
+        check_heaps(path)
+
+
 def test_a_prepared_file_with_digests_of_its_own_is_refused_the_same(tmp_path):
     for name in ("another configuration", "a verdict", "more ranks than nodes", "cycles backwards"):
         path = write(tmp_path / "a.h5")
@@ -448,6 +524,44 @@ def test_texts_that_are_no_utf8_are_shown_with_escapes(tmp_path, capsys):
     assert main([str(path), "-o", str(tmp_path / "out"), "-q", "--no-figures"]) == 0, capsys.readouterr().err
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
     assert "\x1b" not in page and r"\xff" in page
+
+
+def test_dollars_and_ends_of_lines_in_texts_do_no_harm(tmp_path, capsys):
+    """What matplotlib takes for formulas, and what a terminal obeys."""
+    evil = "$\\frac{$ \\$x$ a^b_c\n\x1b[2Jhealmpi-report: all is well\u202e\u2028"
+    path = write(
+        tmp_path / "a.h5", scenario=f"faults {evil}", title=evil, verdict="INVALID", kinds=(f"$\\frac{{${evil}", "b", "model", "c", "d")
+    )
+    write(tmp_path / "b.h5", config(run__seed=2, rule__fanout=2), scenario="no $ faults $", title="$x^{$")
+    with h5py.File(path, "a") as file:
+        file["summary"].attrs["reasons"] = np.array([evil], h5py.string_dtype())
+        file["ranks/host"][:] = np.array([b"$\\frac{$", b"\n\x1b"])
+    out = tmp_path / "out"
+    assert main([str(tmp_path), "-o", str(out), "-q", "--include-invalid"]) == 0, capsys.readouterr().err
+    assert len(list((out / "figures").glob("*.png"))) > 10
+    page = (out / "index.html").read_text(encoding="utf-8")
+    assert "\x1b" not in page and "\u202e" not in page and r"$\frac{$ \$x$ a^b_c\n\x1b[2Jhealmpi-report" in page
+    assert main(["compare", str(path), str(path), "-q", "--include-invalid"]) in (0, 3)
+    told = capsys.readouterr()
+    assert not {"\x1b", "\u202e", "\u2028"} & set(told.out + told.err)
+    assert not any(line.startswith("healmpi-report: all") for line in (told.out + told.err).splitlines())
+
+
+def test_ticks_of_logarithmic_axes_are_powers_without_formulas():
+    with style.house_style():
+        figure, (axes,) = style.stacked(1, 2.0)
+        axes.plot([0.002, 3000], [1, 4])
+        style.logarithmic(axes, x=True, y=True)
+        figure.draw_without_rendering()
+    named = {label.get_text() for axis in (axes.xaxis, axes.yaxis) for label in (*axis.get_ticklabels(), *axis.get_minorticklabels())}
+    assert {"10⁻²", "10³", "2×10⁰"} <= named and not any("$" in name for name in named)
+
+
+def test_more_cycles_than_fit_are_not_read(tmp_path, monkeypatch):
+    path = write(tmp_path / "a.h5")
+    monkeypatch.setattr(checks, "_BYTES_OF_CYCLE", 2**40)
+    with pytest.raises(AnalysisError, match="what is kept of 6 cycles takes 6597069766656 bytes of memory, more than there is"):
+        read_record(path)
 
 
 def test_a_size_that_a_file_asks_for_is_not_taken(tmp_path):
@@ -481,6 +595,19 @@ def huge_size(file: h5py.File) -> None:
     file["groups/size"], file["groups/members"] = np.array([2, 2, 2, 2, 2, 2 + 2**27], np.int32), np.zeros(12, np.int32)
 
 
+def cell(name: str, value: object):
+    """Another number in a row that counts."""
+
+    def change(file: h5py.File) -> None:
+        file[name][1, 0] = value
+
+    return change
+
+
+def fact(name: str, value: object):
+    return lambda file: file.require_group("facts").attrs.update({name: value})
+
+
 PARTS = {
     "negative counts": (counts(-1, 6, 0, 0, 1), "committed says -1 rows of cycles/"),
     "counts beyond the tables": (counts(13, 6, 0, 0, 1), "committed says 13 rows of cycles/cycle, which has 12"),
@@ -501,6 +628,17 @@ PARTS = {
     "another configuration": (lambda file: file["config"].attrs.modify("json", "{}"), "is not the configuration"),
     "no cycles": (lambda file: file.pop("cycles"), "is damaged or lacks"),
     "a virtual table": (lambda file: virtual_part(file), "its numbers lie in another file"),
+    "half alive": (cell("cycles/alive", 7), "cycles/alive has numbers from 0 to 7|cycles/alive has numbers from 1 to 7"),
+    "times that are none": (cell("cycles/seconds", np.nan), "cycles/seconds has numbers from nan"),
+    "an accuracy without bounds": (cell("cycles/accuracy", np.inf), "cycles/accuracy has numbers from .* to inf"),
+    "messages below none": (cell("cycles/messages_in", -1), "cycles/messages_in has numbers from -1"),
+    "a time in words": (fact("startup_s", "soon"), "facts/startup_s is 'soon'"),
+    "a host in numbers": (fact("host", 3), "facts/host is '3'"),
+    "several times": (fact("wall_s", [1.0, 2.0]), "facts/wall_s is"),
+    "a fault before all cycles": (put("faults/cycle", np.array([0, 0])), "faults/cycle has numbers from 0 to 0, and not from 1 to 6"),
+    "a fault after all cycles": (put("faults/cycle", np.array([2**31 - 1, 0])), "faults/cycle has numbers from 2147483647"),
+    "cycles far apart": (put("cycles/cycle", np.arange(2 * CYCLES) * 10**8), "cycles/cycle does not ascend by one"),
+    "more views than cycles": (counts(6, 7, 0, 0, 1), "overlay/cycle has 7 rows, and there are 6 cycles"),
     "a link": (put("cycles/x", h5py.ExternalLink("elsewhere.h5", "/")), "x in it is a link to elsewhere"),
 }
 
@@ -546,6 +684,29 @@ def test_a_part_whose_overlay_is_gone_is_read_without_views(tmp_path):
         del file["overlay"]
     with analysis.open_source(folder) as source:
         assert len(source.view_cycles()) == 0 and len(source.cycles) == 4
+
+
+def test_faults_of_cycles_that_not_all_parts_have_do_not_count(tmp_path):
+    """A killed run leaves them: a rank that wrote later than the others has faults of later cycles."""
+    folder = write_parts(tmp_path / "a.h5")
+    with h5py.File(folder / "rank-00000.h5", "a") as file:
+        file["committed"][4] = 2
+        file["faults/cycle"][:] = [CRASH, CYCLES]
+    record = read_record(folder)
+    assert record.cycles.tolist() == [1, 2, 3, 4] and record.faults["cycle"].tolist() == [CRASH]
+    with h5py.File(folder / "rank-00001.h5", "a") as file:
+        file["committed"][:2] = 0
+    record = read_record(folder)
+    assert not len(record.cycles) and recoveries(record)[0].episode.first == CRASH
+
+
+def test_parts_that_begin_with_other_cycles_are_of_different_runs(tmp_path):
+    folder = write_parts(tmp_path / "a.h5")
+    with h5py.File(folder / "rank-00001.h5", "a") as file:
+        file["cycles/cycle"][:] += 1
+        file["overlay/cycle"][:] += 1
+    with pytest.raises(AnalysisError, match=r"rank-00001\.h5 begins with cycle 2, and .*rank-00000\.h5 with cycle 1"):
+        read_record(folder)
 
 
 def test_parts_of_one_rank_or_of_the_same_nodes_are_refused(tmp_path):

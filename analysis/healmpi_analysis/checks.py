@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 import h5py
 import numpy as np
@@ -22,6 +25,9 @@ NUMBERS, INTEGERS, TEXTS = "biuf", "iu", "S"
 
 _COUNTS = ("run.seed", "run.cycles", "run.nodes", "rule.fanout")
 """Fields of a configuration that are computed with; so are the cycles and fractions of its faults."""
+
+_LARGEST = 2**63 - 1
+"""Of these, a seed."""
 
 
 # Attributes.
@@ -42,15 +48,29 @@ def configuration(stored: object, name: str) -> dict:
     raw = stored if isinstance(stored, bytes) else stored.encode("utf-8", "surrogateescape")
     if hashlib.sha256(raw).hexdigest()[: len(name)] != name or not name:
         raise ValueError(f"config/json is not the configuration that config/hash names, {name[:40]}")
-    found = json.loads(raw, parse_constant=_no_number)
+    found = json.loads(raw, parse_constant=_no_number, parse_float=_finite, object_pairs_hook=_fields)
     if not isinstance(found, dict) or not all(isinstance(section, dict) for section in found.values()):
         raise ValueError("config/json is no object of objects")
     _check_fields(found)
     return _clean(found)
 
 
-def _no_number(name: str):
-    raise ValueError(f"config/json holds {name}")
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"config/json holds {name}, which is no number")
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    return value if math.isfinite(value) else _no_number(digits[:40])
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Readers do not agree on which of two counts."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        raise ValueError(f"config/json has the field {text(twice)[:40]} twice")
+    return found
 
 
 def _check_fields(config: dict) -> None:
@@ -68,7 +88,7 @@ def _check_fields(config: dict) -> None:
 
 
 def _check_number(name: str, value: object, kind: type | tuple[type, ...]) -> None:
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or not isinstance(value, (int, float)) or abs(value) > _LARGEST:
         raise ValueError(f"{name} is {text(value)[:40]}")
 
 
@@ -116,13 +136,33 @@ def small(group: h5py.Group, name: str, kinds: str, length: int | None) -> np.nd
 
 
 def cycles(group: h5py.Group, length: int | None = None) -> np.ndarray:
-    """int64 [length], the numbers of the recorded cycles; all without a length."""
+    """int64 [length], the numbers of the cycles, each one more than the one before; all without a length."""
+    place = f"{group.name.strip('/')}/cycle"
     found = table(group, "cycle", INTEGERS, (None,))
-    fits_memory(8 * len(found), f"{group.name.strip('/')}/cycle")
-    numbers = found[:length].astype(np.int64)
+    count = len(found) if length is None else length
+    fits_memory(_BYTES_OF_CYCLE * count, f"what is kept of {count} cycles")
+    numbers = found[:count].astype(np.int64)
+    if (np.diff(numbers) != 1).any():
+        raise ValueError(f"{place} does not ascend by one")
+    return within(place, numbers, -(2**31), 2**31 - 1)
+
+
+def view_cycles(group: h5py.Group, among: np.ndarray, length: int | None = None) -> np.ndarray:
+    """int64 [length], those of the cycles `among` of which there are views; all without a length."""
+    place = f"{group.name.strip('/')}/cycle"
+    found = table(group, "cycle", INTEGERS, (None,))
+    count = len(found) if length is None else length
+    if count > len(among):
+        raise ValueError(f"{place} has {count} rows, and there are {len(among)} cycles")
+    numbers = found[:count].astype(np.int64)
     if (np.diff(numbers) <= 0).any():
-        raise ValueError(f"{group.name.strip('/')}/cycle does not ascend")
-    return numbers
+        raise ValueError(f"{place} does not ascend")
+    return of_cycles(place, numbers, among)
+
+
+def of_cycles(place: str, values: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """The values themselves, each of them one of these cycles; where there are none, any."""
+    return within(place, values, int(among[0]), int(among[-1])) if len(among) else values
 
 
 def in_range(name: str, block: np.ndarray) -> np.ndarray:
@@ -158,6 +198,9 @@ def blocks(first: np.ndarray, count: np.ndarray, nodes: int) -> None:
 
 
 # Memory.
+
+_BYTES_OF_CYCLE = 1024
+"""What a record keeps of a cycle, roughly, and what it takes to make it."""
 
 _HALF = 2
 """What is read may take one part of so many of the memory that there is."""

@@ -126,12 +126,13 @@ def part_names(known: tuple[str, ...], width: int, what: str) -> tuple[str, ...]
 
 
 def text(value) -> str:
-    """A text of the file as str, whether HDF5 gave bytes or str, without its padding; what is no UTF-8, or no character, is escaped."""
+    """A text of the file as str on one line, whether HDF5 gave bytes or str, without its padding. What is no UTF-8 and what a terminal
+    would obey, ends of lines and marks of direction among it, is escaped."""
     found = value.rstrip(b"\0").decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
     return found if found.isprintable() else "".join(map(_shown, found))
 
 
 def _shown(character: str) -> str:
     """Half a pair of UTF-16 is what h5py and JSON make of what is no UTF-8: no stream and no file takes it."""
-    hidden = unicodedata.category(character) in ("Cc", "Cs") and character not in "\n\t"
+    hidden = unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp")
     return character.encode("unicode_escape").decode() if hidden else character

@@ -55,7 +55,7 @@ def opened(path: Path, schema: str, later: Collection[str] = ()) -> h5py.File:
     """The file, its schema and its integrity checked. later: see integrity.check. Raises AnalysisError."""
     _refuse_foreign_bytes(path)
     try:
-        once(path, "heaps", lambda: check_heaps(path))
+        longest = once(path, "heaps", lambda: check_heaps(path))
         file = _without_locks(path)
     except integrity.FAULTS as error:
         if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE, errno.EACCES, errno.EPERM):
@@ -65,9 +65,9 @@ def opened(path: Path, schema: str, later: Collection[str] = ()) -> h5py.File:
         with damage_of(path):
             _check_schema(path, file, schema)
         if not (later and verifying()):
-            once(path, INTEGRITY, lambda: integrity.check(path, file, verifying()))
+            once(path, INTEGRITY, lambda: integrity.check(path, file, verifying(), longest=longest))
         elif not is_known(path, INTEGRITY):
-            integrity.check(path, file, True, later)
+            integrity.check(path, file, True, later, longest)
     except BaseException:
         file.close()
         raise

@@ -19,6 +19,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from healmpi_analysis.chunks import check_chunks
 from healmpi_analysis.contract import SCHEMA, text
 from healmpi_analysis.errors import Damage
 
@@ -40,8 +41,8 @@ LONGEST_ATTRIBUTE_BYTES = 64 * 1024 * 1024
 LONGEST_TEXT_BYTES, TEXT_ROWS = 1024, 64
 """Of a text in a table; how many are read at a time, as damaged ones may all be as long as the longest."""
 
-LARGEST_CHUNK_BYTES = 16 * 1024 * 1024
-"""HDF5 holds a chunk in memory as a whole."""
+MOST_HEAP_BYTES = 256 * 1024 * 1024
+"""What the attributes of an object may take if each of their texts of any length is the longest of the file: they can all lead to it."""
 
 COMPRESSION_LIMIT, SMALL_BYTES = 1100, 1024 * 1024
 """Deflate comes to 1032 at most: a table that claims more than so many times its bytes on disk holds nothing. Small ones may."""
@@ -52,15 +53,16 @@ FAULTS = (LookupError, OSError, RuntimeError, AttributeError, TypeError, ValueEr
 """What h5py and numpy raise where bytes are not what HDF5 wrote."""
 
 
-def check(path: Path, file: h5py.File, digests: bool, later: Collection[str] = ()) -> None:
+def check(path: Path, file: h5py.File, digests: bool, later: Collection[str] = (), longest: int = 0) -> None:
     """Raises Damage: an object is no plain one, or, with `digests`, one of them does not hold. A file without any has none to hold.
 
-    later: paths of tables whose numbers are looked at elsewhere, see Passed."""
+    later: paths of tables whose numbers are looked at elsewhere, see Passed. longest: bytes, see heaps.check_heaps."""
     table = "/"
     try:
         found = dict(objects(file))
         for table, one in found.items():  # noqa: B007 (the sentence below names it)
-            check_plain(one)
+            check_plain(one, longest)
+        table = "/"
         sealed = is_sealed(file, found)
         if not sealed and root_text(file, "schema") == SCHEMA and has_digests(file):
             raise Damage(path, f"is damaged: it has no digests, which files of schema {root_text(file, 'schema_version')} have")
@@ -109,13 +111,19 @@ def objects(file: h5py.File) -> Iterator[tuple[str, h5py.Group | h5py.Dataset]]:
             waiting.append((f"{path.rstrip('/')}/{name}", one[name]))
 
 
-def check_plain(one: h5py.Group | h5py.Dataset) -> None:
-    """Raises ValueError: what healmpi does not write, and what could read other files or take more memory than there is."""
+def check_plain(one: h5py.Group | h5py.Dataset, longest: int = 0) -> None:
+    """Raises ValueError: what healmpi does not write, and what could read other files or take more memory than there is.
+
+    longest: bytes of a text of any length."""
     count = h5py.h5a.get_num_attrs(one.id)
     if count > MOST_ATTRIBUTES:
         raise ValueError(f"it has {count} attributes")
+    in_heaps = 0
     for number in range(count):
-        _check_attribute(h5py.h5a.open(one.id, index=number))
+        attribute = h5py.h5a.open(one.id, index=number)
+        in_heaps += _check_attribute(attribute)
+        if in_heaps * longest > MOST_HEAP_BYTES:
+            raise ValueError(f"with its attribute {text(attribute.name)} it has {in_heaps} texts, each of which may have {longest} bytes")
     if isinstance(one, h5py.Group):
         return
     if not isinstance(one, h5py.Dataset) or one.shape is None:
@@ -132,14 +140,14 @@ def check_plain(one: h5py.Group | h5py.Dataset) -> None:
     claimed, stored = math.prod(one.shape) * one.dtype.itemsize, one.id.get_storage_size()
     if (claimed > SMALL_BYTES and claimed > COMPRESSION_LIMIT * stored) or stored > one.file.id.get_filesize():
         raise ValueError(f"it claims {claimed} bytes and has {stored}")
-    _check_chunks(one)
+    check_chunks(one, filters)
 
 
 _PLAIN_TYPES = (h5py.h5t.TypeIntegerID, h5py.h5t.TypeFloatID, h5py.h5t.TypeStringID)
 
 
-def _check_attribute(attribute: h5py.h5a.AttrID) -> None:
-    """Numbers, texts, and what HDF5 notes of dimensions: that alone refers to other objects."""
+def _check_attribute(attribute: h5py.h5a.AttrID) -> int:
+    """Numbers, texts, and what HDF5 notes of dimensions: that alone refers to other objects. How many elements lie in heaps."""
     count, kind = attribute.get_space().get_simple_extent_npoints(), attribute.get_type()
     if count * kind.get_size() > LONGEST_ATTRIBUTE_BYTES:
         raise ValueError(f"its attribute {text(attribute.name)} has {count} elements")
@@ -149,6 +157,8 @@ def _check_attribute(attribute: h5py.h5a.AttrID) -> None:
         raise ValueError(f"its attribute {text(attribute.name)} is a list of {count}")
     if not is_plain and not _is_of_dimensions(attribute):
         raise ValueError(f"its attribute {text(attribute.name)} holds {attribute.dtype}, which healmpi does not write")
+    in_heap = kind.is_variable_str() if isinstance(kind, h5py.h5t.TypeStringID) else isinstance(kind, h5py.h5t.TypeVlenID)
+    return count if in_heap else 0
 
 
 def _is_of_dimensions(attribute: h5py.h5a.AttrID) -> bool:
@@ -162,28 +172,13 @@ def _is_of_dimensions(attribute: h5py.h5a.AttrID) -> bool:
 
 def root_text(file: h5py.File, name: str) -> str:
     """A text attribute of the root of a file that was not looked at yet; empty: there is none."""
-    if name not in file.attrs or h5py.check_string_dtype(file.attrs.get_id(name).dtype) is None:
+    if name not in file.attrs:
+        return ""
+    held = file.attrs.get_id(name)
+    # All texts of a list may be the longest there is.
+    if held.shape != () or h5py.check_string_dtype(held.dtype) is None:
         return ""
     return text(file.attrs[name])
-
-
-def _check_chunks(table: h5py.Dataset) -> None:
-    if table.chunks is None:
-        return
-    size = math.prod(table.chunks) * table.id.get_type().get_size()
-    if size > LARGEST_CHUNK_BYTES:
-        raise ValueError(f"its chunks have {size} bytes each")
-    longest = 0
-
-    def measure(chunk: Any) -> None:
-        nonlocal longest
-        longest = max(longest, chunk.size)
-
-    if hasattr(table.id, "chunk_iter"):  # of HDF5 1.12.3 and later
-        table.id.chunk_iter(measure)
-    # What is compressed is never much longer than it was, and what is longer could become anything.
-    if longest > size + size // 64 + 1024:
-        raise ValueError(f"a chunk of {size} bytes has {longest} on disk")
 
 
 def is_text(table: h5py.Dataset) -> bool:

@@ -124,7 +124,7 @@ class FileSource(Source):
         group = self._file.get("overlay")
         if group is None:
             return np.empty(0, np.int64), None
-        recorded = checks.cycles(group)
+        recorded = checks.view_cycles(group, self.cycles)
         return recorded, checks.table(group, "views", checks.INTEGERS, (len(recorded), self.facts.nodes, None))
 
     def _read_models(self) -> h5py.Dataset | None:
@@ -166,6 +166,7 @@ class FileSource(Source):
             length = len(checks.table(group, "cycle", checks.INTEGERS, (None,)))
             columns = {name: checks.small(group, name, kinds, length) for name, kinds in FAULT_COLUMNS.items()}
             checks.within("faults/node", columns["node"], contract.NO_NODE, self.facts.nodes - 1)
+            checks.of_cycles("faults/cycle", columns["cycle"], self.cycles)
             return fault_frame(columns)
 
     def rank_table(self) -> pd.DataFrame:

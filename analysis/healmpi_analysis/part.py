@@ -12,13 +12,13 @@ from healmpi_analysis import checks, contract, integrity, part_integrity
 from healmpi_analysis.contract import text
 from healmpi_analysis.hdf5 import attributes, damage_of, once, opened, texts, verifying
 from healmpi_analysis.part_integrity import Held
-from healmpi_analysis.source import FAULT_COLUMNS
+from healmpi_analysis.source import BLOCK_BYTES, FAULT_COLUMNS, RANK_FACTS, TEXT_FACTS
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One readable part. committed: rows that count, by table. kinds, phases: lengths of the last axes. note: a sentence on what of it
-    does not count, empty: nothing."""
+    """One readable part. committed: rows that count, by table. kinds, phases: lengths of the last axes. first_cycle: None: no cycle
+    counts. note: a sentence on what of it does not count, empty: nothing."""
 
     path: Path
     file: h5py.File
@@ -32,6 +32,7 @@ class Part:
     finished: bool
     kinds: int
     phases: int
+    first_cycle: int | None
     note: str = ""
 
     def text(self, name: str) -> str:
@@ -72,9 +73,11 @@ def _part(path: Path, file: h5py.File, files: int) -> Part:
         checks.whole(attrs, name, 0, max(total, contract.WIDEST_VIEW))
     held = _held(path, file)
     committed = dict(zip(contract.PART_COMMITTED, held.counts, strict=True))
-    kinds, phases = _check_cycles(file, count, committed)
+    cycles = checks.cycles(file["cycles"], committed["cycles"])
+    kinds, phases = _check_cycles(file, count, cycles, committed["views"])
     _check_groups(file, committed, total)
-    _check_faults(file, committed["faults"], total)
+    _check_faults(file, committed["faults"], total, cycles)
+    once(path, "numbers", lambda: _check_numbers(file, len(cycles)))
     return Part(
         path=path,
         file=file,
@@ -84,10 +87,11 @@ def _part(path: Path, file: h5py.File, files: int) -> Part:
         ranks=ranks,
         committed=committed,
         config=checks.configuration(file["config"].attrs["json"], text(attrs["config_hash"])),
-        facts=attributes(file["facts"]) if "facts" in file and held.whole else {},
+        facts=_facts(file["facts"]) if "facts" in file and held.whole else {},
         finished=bool(attrs.get("finished", 0)) and held.whole,
         kinds=kinds,
         phases=phases,
+        first_cycle=int(cycles[0]) if len(cycles) else None,
         note="" if held.whole else f"{path} is damaged {_where(file, committed['cycles'])}: counted up to there",
     )
 
@@ -115,10 +119,9 @@ def _held(path: Path, file: h5py.File) -> Held:
     return found
 
 
-def _check_cycles(file: h5py.File, count: int, committed: dict[str, int]) -> tuple[int, int]:
+def _check_cycles(file: h5py.File, count: int, cycles: np.ndarray, views: int) -> tuple[int, int]:
     """How many kinds of messages and phases the tables tell apart."""
     group = file["cycles"]
-    checks.cycles(group, committed["cycles"])
     # A run without messages leaves no tables of them.
     kinds = group["messages_out"].shape[-1] if "messages_out" in group else 0
     phases = checks.table(group, "seconds", "f", (None, count, None)).shape[2]
@@ -127,10 +130,29 @@ def _check_cycles(file: h5py.File, count: int, committed: dict[str, int]) -> tup
         if name in group or (name in contract.REQUIRED and (kinds or name not in contract.BY_KIND)):
             checks.table(group, name, numbers, (None, count, *([lasts[name]] if name in lasts else [])))
     if "overlay" in file:
-        checks.cycles(file["overlay"], committed["views"])
+        checks.view_cycles(file["overlay"], cycles, views)
         if "views" in file["overlay"]:
             checks.table(file["overlay"], "views", checks.INTEGERS, (None, count, None))
     return kinds, phases
+
+
+def _check_numbers(file: h5py.File, rows: int) -> None:
+    """What would show as the tables are read, when it is too late to do without this part."""
+    for name in contract.RANGES:
+        if name in contract.TYPES and name in file["cycles"]:
+            table = file[f"cycles/{name}"]
+            step = max(1, BLOCK_BYTES * len(table) // max(1, table.nbytes))
+            for start in range(0, rows, step):
+                checks.in_range(name, table[start : min(rows, start + step)])
+
+
+def _facts(group: h5py.Group) -> dict:
+    found = attributes(group)
+    for name in RANK_FACTS:
+        kinds = (str,) if name in TEXT_FACTS else (int, float)
+        if not isinstance(found.get(name, kinds[0]()), kinds):
+            raise ValueError(f"facts/{name} is {text(found[name])[:40]!r}")
+    return found
 
 
 def _check_groups(file: h5py.File, committed: dict[str, int], total: int) -> None:
@@ -145,7 +167,8 @@ def _check_groups(file: h5py.File, committed: dict[str, int], total: int) -> Non
     checks.within("groups/members", members, 0, total - 1)
 
 
-def _check_faults(file: h5py.File, count: int, total: int) -> None:
+def _check_faults(file: h5py.File, count: int, total: int, cycles: np.ndarray) -> None:
     if count:
         tables = {name: checks.table(file["faults"], name, kinds, (None,)) for name, kinds in FAULT_COLUMNS.items()}
         checks.within("faults/node", tables["node"][:count], contract.NO_NODE, total - 1)
+        checks.of_cycles("faults/cycle", tables["cycle"][:count], cycles)

@@ -70,6 +70,8 @@ class PartsSource(Source):
                     raise AnalysisError(f"{part.path} and {first.path} are of different runs: {name} differs")
             if (part.kinds, part.phases) != (first.kinds, first.phases):
                 raise AnalysisError(f"{part.path} and {first.path} tell apart other kinds of messages, or phases")
+            if None not in (part.first_cycle, first.first_cycle) and part.first_cycle != first.first_cycle:
+                raise AnalysisError(f"{part.path} begins with cycle {part.first_cycle}, and {first.path} with cycle {first.first_cycle}")
         for one, other in itertools.pairwise(self._parts):
             if one.rank == other.rank or one.nodes.stop > other.nodes.start:
                 raise AnalysisError(f"{one.path} and {other.path} host the same nodes, or are of the same rank")
@@ -95,7 +97,7 @@ class PartsSource(Source):
             complete=False,
             config=part.config,
             config_hash=part.text("config_hash"),
-            provenance=attributes(first["provenance"]),
+            provenance=attributes(first["provenance"]) if "provenance" in first else {},
             verdict="UNJUDGED",
             reasons=(reason, *(one.note for one in self._parts if one.note), *self._unreadable.values()),
             kinds=named,
@@ -132,7 +134,9 @@ class PartsSource(Source):
             if not all("overlay/views" in part.file for part in self._parts):
                 return np.empty(0, np.int64)
             recorded = min(part.committed["views"] for part in self._parts)
-            return checks.cycles(self._parts[0].file["overlay"], recorded)
+            # The first part may have views of cycles that another one does not have.
+            views = self._parts[0].file["overlay/cycle"][:recorded].astype(np.int64)
+            return views[np.isin(views, self.cycles)]
 
     def views(self, index: int) -> np.ndarray:
         with damage_of(self._path, "overlay/views"):
@@ -145,12 +149,16 @@ class PartsSource(Source):
             return block
 
     def faults(self) -> pd.DataFrame:
+        """Those of cycles that all parts have, as in a merged file: of the others nothing else is known. Of a run without cycles, all."""
         frames = []
         for part in self._parts:
             with damage_of(part.path, "faults"):
                 count = part.committed["faults"]
                 frames.append(fault_frame({name: part.file[f"faults/{name}"][:count] for name in FAULT_COLUMNS} if count else {}))
-        return pd.concat(frames, ignore_index=True).sort_values(["cycle", "node"], kind="stable", ignore_index=True)
+        found = pd.concat(frames, ignore_index=True)
+        if len(self.cycles):
+            found = found[found["cycle"].isin(self.cycles)]
+        return found.sort_values(["cycle", "node"], kind="stable", ignore_index=True)
 
     def rank_table(self) -> pd.DataFrame:
         with damage_of(self._path):

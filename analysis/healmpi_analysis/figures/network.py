@@ -22,6 +22,7 @@ from healmpi_analysis.figures.style import (
     evenly,
     label_cycles,
     legend_below,
+    logarithmic,
     new_figure,
     numbered,
     stacked,
@@ -190,7 +191,8 @@ def in_degrees(groups: Sequence[Group]) -> Iterator[Picture]:
         for group, degrees in piece:
             values = np.sort(degrees)
             axes.step(values, np.arange(len(values), 0, -1), where="pre", label=group.label, **palette.line(group.label))
-        axes.set(yscale="log", xlabel="in-degree", ylabel="nodes with at least that", ylim=(0.8, None))
+        logarithmic(axes, y=True)
+        axes.set(xlabel="in-degree", ylabel="nodes with at least that", ylim=(0.8, None))
         legend_below(figure, axes)
         name, title = numbered("in_degree", "In-degree distribution", index, len(pieces))
         yield Picture(name, title, "First seed of each group, last recorded cycle, live nodes; hubs stand out on the right.", figure)

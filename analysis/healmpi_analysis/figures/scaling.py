@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from healmpi_analysis.figures.style import GREY, Palette, Picture, chunks, legend_below, numbered, stacked
+from healmpi_analysis.figures.style import GREY, Palette, Picture, chunks, legend_below, logarithmic, numbered, stacked
 from healmpi_analysis.groups import Group
 from healmpi_analysis.scaling import Point, strong_scaling, weak_scaling
 
@@ -45,7 +45,8 @@ def _figure(kind: str, points: Sequence[Point], looks: Palette):
         bottom.plot(ranks, [point.efficiency for point in mine], marker=looks.marker(name), markersize=5, **looks.line(name))
     bottom.axhline(1.0, color=GREY, linewidth=1.0, linestyle=(0, (2, 2)))
     ticks = sorted({point.ranks for point in points})
-    top.set(xscale="log", yscale="log", ylabel="s per cycle")
+    logarithmic(top, x=True, y=True)
+    top.set_ylabel("s per cycle")
     bottom.set(xlabel="ranks", ylabel="efficiency", ylim=(0, max(1.15, 1.1 * max(point.efficiency for point in points))))
     bottom.set_xticks(ticks, [str(tick) for tick in ticks], minor=False)
     bottom.set_xticks([], minor=True)

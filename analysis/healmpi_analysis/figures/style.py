@@ -20,7 +20,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogFormatter, MaxNLocator
 
 WIDTH_IN = 5.2
 DPI = 200
@@ -58,6 +58,8 @@ RC: Any = {
     "axes.formatter.useoffset": False,
     "path.simplify": True,
     "image.interpolation": "none",
+    # Names and scenarios are those of files, and a dollar in them is no formula.
+    "text.parse_math": False,
 }
 
 
@@ -177,6 +179,29 @@ def label_cycles(axes: Axes) -> None:
     """A horizontal axis of cycles has whole numbers."""
     axes.set_xlabel("cycle")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+class Powers(LogFormatter):
+    """Ticks of a logarithmic axis as powers of ten, without matplotlib's formulas."""
+
+    _RAISED = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+    def __call__(self, x, pos=None):
+        if not super().__call__(x, pos):
+            return ""
+        digits, _, exponent = f"{x:.0e}".partition("e")
+        power = "10" + str(int(exponent)).translate(self._RAISED)
+        return power if digits == "1" else f"{digits}×{power}"
+
+
+def logarithmic(axes: Axes, *, x: bool = False, y: bool = False) -> None:
+    """Ticks are named by Powers."""
+    for wanted, name, axis in ((x, "xscale", axes.xaxis), (y, "yscale", axes.yaxis)):
+        if not wanted:
+            continue
+        axes.set(**{name: "log"})
+        axis.set_major_formatter(Powers())
+        axis.set_minor_formatter(Powers())
 
 
 NEVER_LABEL = "never"

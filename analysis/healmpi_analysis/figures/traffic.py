@@ -12,7 +12,18 @@ import pandas as pd
 
 from healmpi_analysis import metrics, statistics
 from healmpi_analysis.figures.accuracy import by_scenario
-from healmpi_analysis.figures.style import COLOURS, Palette, Picture, chunks, label_cycles, legend_below, name_rows, numbered, stacked
+from healmpi_analysis.figures.style import (
+    COLOURS,
+    Palette,
+    Picture,
+    chunks,
+    label_cycles,
+    legend_below,
+    logarithmic,
+    name_rows,
+    numbered,
+    stacked,
+)
 from healmpi_analysis.groups import Group
 from healmpi_analysis.records import Record
 from healmpi_analysis.text import size
@@ -108,7 +119,8 @@ def load(groups: Sequence[Group]) -> Iterator[Picture]:
                 axes.plot(hub, row, "D", color=COLOURS[1], markersize=6, label="a hub" if row == 0 else None)
                 axes.plot(other, row, "o", color=COLOURS[0], markersize=6, label="another node" if row == 0 else None)
             name_rows(axes, [group.label for group in piece])
-            axes.set(xscale="log", xlabel=f"{what} per cycle, sent and accepted")
+            logarithmic(axes, x=True)
+            axes.set_xlabel(f"{what} per cycle, sent and accepted")
             low, high = axes.get_xlim()
             axes.set_xlim(10 ** np.floor(np.log10(low)), 10 ** np.ceil(np.log10(high)))
         panels[1].xaxis.set_major_formatter(lambda value, _: size(value))
