@@ -11,10 +11,15 @@ import os
 import struct
 from pathlib import Path
 
-START = b"GCOL\x01\x00\x00\x00"
-HEADER = struct.Struct("<8sQ")  # START; bytes of the collection, header included
+START = b"GCOL\x01"
+"""HDF5 does not look at the three bytes behind it."""
+
+HEADER = struct.Struct("<8sQ")  # START and three bytes; bytes of the collection, header included
 OBJECT = struct.Struct("<HHIQ")  # number, references, nothing, bytes
 ALIGNED = 8
+
+SIZES_AT = {0: 13, 1: 13, 2: 9, 3: 9}
+"""Where a superblock of each version says how many bytes an offset and a length have (II.A)."""
 
 LONGEST = 16 * 1024 * 1024
 """Bytes of an object: nothing that healmpi writes comes near."""
@@ -27,6 +32,9 @@ def check_heaps(path: Path) -> int:
         if not size:
             return 0
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            at = SIZES_AT.get(data[8] if size > 8 else -1)
+            if at is not None and data[at : at + 2] != b"\x08\x08":
+                raise ValueError("its offsets and lengths do not have 8 bytes each")  # what is looked for would lie elsewhere
             walk = _Walk(data, size)
             place = data.find(START)
             while place >= 0:

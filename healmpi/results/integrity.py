@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,9 @@ _TEXT = np.dtype([("length", "<u4"), ("place", "<u8"), ("number", "<u4")])
 
 TEXTS_AT_ONCE = 1024 * 1024
 
-LARGEST_CHUNK_BYTES, LARGEST_COMPRESSED_BYTES = 16 * 1024 * 1024, 1024 * 1024
-"""HDF5 holds a chunk in memory as a whole, and whatever a compressed one becomes: up to 1032 times its bytes on disk."""
+LARGEST_CHUNK_BYTES, LARGEST_BLIND_BYTES = 16 * 1024 * 1024, 1024 * 1024
+"""HDF5 holds a chunk in memory as a whole, and whatever a compressed one becomes: up to 1032 times its bytes on disk. So one that may be
+longer than the second number is looked at before: up to schema 1.1 models were compressed as a whole."""
 
 COMPRESSION_LIMIT = 1100
 """Of deflate, 1032: a dataset that claims to hold more than so many times its bytes on disk holds nothing."""
@@ -221,20 +223,33 @@ def _check_chunks(table: h5py.Dataset) -> None:
     if table.chunks is None:
         return
     size = math.prod(table.chunks) * table.id.get_type().get_size()
-    if size > (LARGEST_CHUNK_BYTES if table.compression is None else LARGEST_COMPRESSED_BYTES):
+    if size > LARGEST_CHUNK_BYTES:
         raise ValueError(f"its chunks have {size} bytes each")
     # What is compressed is never much longer than it was, and what is longer could become anything.
     most = size + size // 64 + 1024
-    longest = 0
-
-    def measure(chunk: Any) -> None:
-        nonlocal longest
-        longest = max(longest, chunk.size)
-
+    found: list[tuple[int, tuple[int, ...]]] = []
     if hasattr(table.id, "chunk_iter"):  # of HDF5 1.12.3 and later
-        table.id.chunk_iter(measure)
+        table.id.chunk_iter(lambda chunk: found.append((chunk.size, chunk.chunk_offset)))
+    longest = max((stored for stored, _ in found), default=0)
     if longest > most:
         raise ValueError(f"a chunk of {size} bytes has {longest} on disk")
+    if table.compression is not None and size > LARGEST_BLIND_BYTES:
+        for _, place in found:
+            _check_inflated(table, place, size)
+
+
+def _check_inflated(table: h5py.Dataset, place: tuple[int, ...], size: int) -> None:
+    """That a chunk becomes no more than it should, found without becoming it. A checksum follows on it, inside or outside."""
+    skipped, packed = table.id.read_direct_chunk(place)
+    creation = table.id.get_create_plist()
+    filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
+    packs = not skipped >> filters.index(h5py.h5z.FILTER_DEFLATE) & 1
+    try:
+        longer = packs and len(zlib.decompressobj().decompress(packed, size + 5)) > size + 4
+    except zlib.error as error:
+        raise ValueError(f"a chunk of {size} bytes cannot be inflated ({error})") from None
+    if longer:
+        raise ValueError(f"a chunk of {size} bytes becomes more than that")
 
 
 def begin(dataset: h5py.Dataset) -> Any:
