@@ -24,15 +24,15 @@ CHECKED = [*RUN, "--set", "results.wire_checks=true", "-o", "a.h5"]
 def test_any_flipped_bit_and_any_lost_message_is_noticed(message, data):
     facts = Facts()
     sender, receiver = WireChecks(0, Facts()), WireChecks(1, facts)
-    first, second = sender.sealed(message, 1), bytearray(sender.sealed(message, 1))
+    first, second = sender.sealed([message[:9], message[9:]], 1), bytearray(sender.sealed([message[:9], message[9:]], 1))
     assert bytes(receiver.opened(bytearray(first), 0)) == message and facts.counts[ERRORS] == 0
     bit = data.draw(st.integers(0, 8 * len(second) - 1))
     second[bit // 8] ^= 1 << bit % 8
     assert receiver.opened(second, 0) is None
     assert facts.faults == ["rank 1 received message 1 from rank 0 with other bits than it was sent with (results.wire_checks)"]
-    third = sender.sealed(message, 1)
+    third = sender.sealed([message[:9], message[9:]], 1)
     del third
-    assert receiver.opened(bytearray(sender.sealed(message, 1)), 0) is None and facts.counts[ERRORS] == 2
+    assert receiver.opened(bytearray(sender.sealed([message[:9], message[9:]], 1)), 0) is None and facts.counts[ERRORS] == 2
 
 
 @given(st.lists(st.floats(width=32), max_size=9), st.data())

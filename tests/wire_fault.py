@@ -14,8 +14,8 @@ NUMBER = 20
 sealed, with_sum, slices = checks.WireChecks.sealed, checks.with_sum, 0
 
 
-def bad_message(self, buffer, target):
-    found = sealed(self, buffer, target)
+def bad_message(self, pieces, target):
+    found = sealed(self, pieces, target)
     wrong = self._rank == 0 and target == 1 and self._sent[target] == NUMBER + 1
     return found[:-9] + bytes([found[-9] ^ 1]) + found[-8:] if wrong else found
 

@@ -6,9 +6,11 @@ run INVALID; it is not sent again, as that would hide how often it happens.
 
 from __future__ import annotations
 
+import functools
 import struct
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,11 +38,12 @@ class WireChecks:
         self._sent: Counter[int] = Counter()
         self._received: Counter[int] = Counter()
 
-    def sealed(self, buffer: bytes, target: int) -> bytes:
-        """A message with its trailer. target: the rank that it goes to."""
+    def sealed(self, pieces: Sequence[Any], target: int) -> bytes:
+        """A message with its trailer. pieces: of it, bytes of any kind. target: the rank that it goes to."""
         number = self._sent[target]
         self._sent[target] = number + 1
-        return buffer + TRAILER.pack(zlib.crc32(buffer), number & 0xFFFFFFFF)
+        crc = functools.reduce(lambda found, piece: zlib.crc32(piece, found), pieces, 0)
+        return b"".join((*pieces, TRAILER.pack(crc, number & 0xFFFFFFFF)))
 
     def opened(self, buffer: Any, source: int) -> Any:
         """The message without its trailer; None: it is not what was sent, and lost. buffer: bytes. source: the rank that it came from."""

@@ -36,7 +36,7 @@ from healmpi.worlds.clock import Clock, Lockstep  # noqa: E402
 from healmpi.worlds.hub_group import HubGroupBackend  # noqa: E402
 from healmpi.worlds.mailbox import Mailbox  # noqa: E402
 from healmpi.worlds.reductions import CarefulAverage, Notice, Reductions  # noqa: E402
-from healmpi.worlds.wire import decode, encode, header  # noqa: E402
+from healmpi.worlds.wire import decode, encode, header, pieces  # noqa: E402
 from healmpi.worlds.world import FAILED, Closed, Facts, Seconds, StepTimeout, WireFault, blocks  # noqa: E402
 
 NOTICE = 255
@@ -127,7 +127,7 @@ class MpiWorld:
         due, message = held
         vector = message[5]
         if self._checks is not None:
-            buffer = self._checks.sealed(encode(message, due), rank)
+            buffer = self._checks.sealed(pieces(message, due), rank)
             self._kept.append(buffer)
             return call([buffer, MPI.BYTE], rank, self._step & 1)
         if type(vector) is not np.ndarray or not SENDS_IN_PLACE or vector.nbytes > LARGEST_IN_PLACE:

@@ -50,10 +50,15 @@ def header(message: Message, due: int) -> bytes:
 
 def encode(message: Message, due: int) -> bytes:
     """The message as one contiguous buffer. A transport that can send from two places spares the copy of a vector."""
+    return b"".join(pieces(message, due))
+
+
+def pieces(message: Message, due: int) -> tuple[Any, ...]:
+    """What the buffer is made of, bytes of any kind: a vector is not copied yet."""
     payload = message[5]
     if payload is None:
-        return header(message, due)
-    return header(message, due) + (_ids(len(payload)).pack(*payload) if type(payload) is tuple else payload.tobytes())
+        return (header(message, due),)
+    return header(message, due), _ids(len(payload)).pack(*payload) if type(payload) is tuple else payload.data
 
 
 def decode(buffer: Any) -> tuple[int, Message]:
