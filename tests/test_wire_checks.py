@@ -8,7 +8,7 @@ import pytest
 from digests import digests
 from hypothesis import given
 from hypothesis import strategies as st
-from launch import ROOT, finish, healmpi_mpi, mpirun, sets, start
+from launch import ROOT, finish, healmpi, healmpi_mpi, mpirun, sets, start
 
 from healmpi.worlds.checks import ERRORS, WireChecks, holds, with_sum
 from healmpi.worlds.world import Facts
@@ -48,7 +48,7 @@ def test_any_flipped_bit_of_a_slice_is_noticed(values, data):
 @pytest.mark.slow
 @pytest.mark.parametrize("flavour", ["openmpi", "mpich"])
 def test_checks_change_no_bits_and_a_bad_link_is_told(flavour, tmp_path):
-    plain = healmpi_mpi(flavour, 2, *RUN, "-o", "plain.h5", cwd=tmp_path)
+    plain = healmpi("run", *RUN[1:], "-o", "plain.h5", "--world", "local", cwd=tmp_path)
     checked = healmpi_mpi(flavour, 2, *CHECKED, cwd=tmp_path)
     assert (plain.code, checked.code) == (0, 0), plain.err + checked.err
     assert digests(tmp_path / "plain.h5") == digests(tmp_path / "a.h5")
