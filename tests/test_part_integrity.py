@@ -414,7 +414,7 @@ def test_a_bit_that_flips_is_noticed_and_no_wrong_number_is_believed(good, tmp_p
     out, part = copied(good, tmp_path)
     content, expected, rng = part.read_bytes(), contents(part), random.Random(11)
     found: Counter[str] = Counter()
-    for _ in range(60):
+    for _ in range(120):
         place = rng.randrange(len(content))
         part.write_bytes(content[:place] + bytes([content[place] ^ 1 << rng.randrange(8)]) + content[place + 1 :])
         found[outcome(good, out, part, expected)] += 1
