@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +168,7 @@ def check_plain(one: h5py.Group | h5py.Dataset, longest: int) -> None:
         raise ValueError(f"it claims {claimed} bytes and has {stored}")
     if is_text(one):
         _check_texts(one)
-    _check_chunks(one)
+    _check_chunks(one, filters)
 
 
 def is_text(table: h5py.Dataset) -> bool:
@@ -219,7 +219,7 @@ def _is_of_dimensions(name: str, kind: np.dtype) -> bool:
     return name == "DIMENSION_LIST" and listed is not None and h5py.check_ref_dtype(np.dtype(listed)) is h5py.Reference
 
 
-def _check_chunks(table: h5py.Dataset) -> None:
+def _check_chunks(table: h5py.Dataset, filters: Sequence[int]) -> None:
     if table.chunks is None:
         return
     size = math.prod(table.chunks) * table.id.get_type().get_size()
@@ -235,14 +235,12 @@ def _check_chunks(table: h5py.Dataset) -> None:
         raise ValueError(f"a chunk of {size} bytes has {longest} on disk")
     if table.compression is not None and size > LARGEST_BLIND_BYTES:
         for _, place in found:
-            _check_inflated(table, place, size)
+            _check_inflated(table, place, size, filters)
 
 
-def _check_inflated(table: h5py.Dataset, place: tuple[int, ...], size: int) -> None:
+def _check_inflated(table: h5py.Dataset, place: tuple[int, ...], size: int, filters: Sequence[int]) -> None:
     """That a chunk becomes no more than it should, found without becoming it. A checksum follows on it, inside or outside."""
     skipped, packed = table.id.read_direct_chunk(place)
-    creation = table.id.get_create_plist()
-    filters = [creation.get_filter(number)[0] for number in range(creation.get_nfilters())]
     packs = not skipped >> filters.index(h5py.h5z.FILTER_DEFLATE) & 1
     try:
         longer = packs and len(zlib.decompressobj().decompress(packed, size + 5)) > size + 4
@@ -337,11 +335,11 @@ def _text(value: Any) -> str:
     return value.decode("ascii") if isinstance(value, bytes) else str(value)
 
 
-def is_utf8(text: str) -> bool:
-    """h5py makes of bytes that are not UTF-8 what cannot be encoded."""
+def is_utf8(text: str | bytes) -> bool:
+    """h5py makes of bytes that are not UTF-8 a text that cannot be encoded."""
     try:
-        text.encode()
-    except UnicodeEncodeError:
+        text.encode() if isinstance(text, str) else text.decode()
+    except UnicodeError:
         return False
     return True
 

@@ -6,15 +6,15 @@ of ours, takes no memory, fills no disk and ends in a sentence.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import h5py
 import numpy as np
 
+from healmpi.config import hash_of
 from healmpi.messages import LONGEST_NAME, MOST_KINDS
-from healmpi.results.integrity import table_of
+from healmpi.results.integrity import is_utf8, table_of
 from healmpi.results.schema import COMMITTED, GROUP_OUTCOMES, ONCE, PART_TABLES, PHASES, Column, fact_column
 
 GROWING = {f"{group}/{one.name}": one for group, columns in PART_TABLES.items() for one in columns if one.in_parts in COMMITTED}
@@ -76,7 +76,7 @@ def configuration(config: Mapping[str, Any], config_hash: str) -> None:
     text = config.get("json")
     if not isinstance(text, str) or not isinstance(config.get("toml"), str):
         raise Wrong("config", "has no texts json and toml")
-    if hashlib.sha256(text.encode()).hexdigest()[:16] != config_hash:
+    if hash_of(text) != config_hash:
         raise Wrong("config", f"has a json whose hash is not {config_hash}")
     try:
         table_of(text)
@@ -207,7 +207,5 @@ def _within(name: str, values: np.ndarray, low: int, high: int) -> None:
 
 def _texts(name: str, values: Sequence[bytes]) -> None:
     for value in set(values):
-        try:
-            value.decode()
-        except UnicodeDecodeError:
-            raise Wrong(name, f"has {value!r:.60}, which is no text") from None
+        if not is_utf8(value):
+            raise Wrong(name, f"has {value!r:.60}, which is no text")

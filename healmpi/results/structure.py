@@ -112,16 +112,8 @@ def _is_list(value: Any) -> bool:
 
 
 def _is_utf8(value: Any) -> bool:
-    """h5py makes surrogates of bytes that are not."""
-    try:
-        for one in np.asarray(value, object).reshape(-1):
-            if isinstance(one, str):
-                one.encode()
-            elif isinstance(one, bytes):
-                one.decode()
-    except UnicodeError:
-        return False
-    return True
+    """Of a list every text in it."""
+    return all(integrity.is_utf8(one) for one in np.asarray(value, object).reshape(-1) if isinstance(one, str | bytes))
 
 
 def _configuration(config: h5py.Group) -> Problems:
